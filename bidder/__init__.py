@@ -1,0 +1,1 @@
+"""A real-time bidding engine for CRM-driven display retargeting."""

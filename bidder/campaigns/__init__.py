@@ -1,0 +1,1 @@
+"""What traders write: the schema of campaign files, loading them, and the compiled catalogue."""

@@ -1,0 +1,1 @@
+"""What happened: the events, writing them down, and reading them back."""

@@ -1,0 +1,169 @@
+"""What is written down? One struct per kind of event, one JSON line each, told apart by `type`.
+
+Times are seconds since the epoch with fractions; prices are CPM micros of `currency`, the
+exchange's; costs are micros of `account_currency`, the advertiser's. An event may stand in the log
+more than once: readers count it once per (`bid_id`, `type`), a conversion once per (`bid_id`, `order`).
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+
+class Event(Struct, frozen=True, tag_field="type", omit_defaults=True):
+    """Base of all events."""
+
+    time: float
+
+
+class BidEvent(Event, frozen=True, tag="bid"):
+    """We answered with this bid."""
+
+    bid_id: str
+    request_id: str
+    imp_id: str
+    exchange: str
+    line_item: str
+    """advertiser/campaign/line item."""
+    creative: str
+    """Creative id."""
+    price_cpm_micros: int
+    currency: str
+    value_cpm_micros: int
+    """What the impression was worth to us, before shading, in `currency`."""
+    account_currency: str
+    rate: float
+    """What a price in `currency` is multiplied by to have it in `account_currency`."""
+    first_price: bool
+    floor_cpm_micros: int = 0
+    size: str = ""
+    deal: str = ""
+    person: str = ""
+    """Empty where we have no permission, or do not know who it is."""
+    p_click: float = 0.0
+    p_conversion: float = 0.0
+    intrusiveness: float = 0.0
+    model: str = ""
+    features: list[float] = []
+    feature_version: str = ""
+    country: str = ""
+    device: str = ""
+    os: str = ""
+    browser: str = ""
+    domain: str = ""
+    """Domain or app bundle, never a path."""
+    publisher: str = ""
+    consent: bool = False
+    """The person may be profiled and measured (`Permission.measure`)."""
+    train: bool = False
+    """The row may be used to train models (`Permission.train`)."""
+    group: str = ""
+    """Experiment group, or `control`."""
+    extra: dict[str, Any] = {}
+
+
+class NoBidEvent(Event, frozen=True, tag="no_bid"):
+    """A sample of the requests that got no bid. `weight` says how many each stands for."""
+
+    request_id: str
+    exchange: str
+    reason: int
+    weight: float = 1.0
+    line_items: dict[str, int] = {}
+    """Line item path -> reason, for those that were candidates."""
+    country: str = ""
+    device: str = ""
+    domain: str = ""
+    size: str = ""
+
+
+class RequestsEvent(Event, frozen=True, tag="requests"):
+    """How many requests an exchange sent since the last such line of this worker."""
+
+    exchange: str
+    requests: int
+    bids: int
+    eligible: dict[str, int] = {}
+    """Line item path -> requests on which it was a candidate after targeting."""
+
+
+class Notice(Event, frozen=True):
+    """Base of what exchanges and browsers tell us about one bid."""
+
+    bid_id: str
+    exchange: str
+    line_item: str
+    creative: str
+    bid_time: float
+    bid_cpm_micros: int
+    currency: str
+    account_currency: str
+    rate: float
+    hold: str
+    """`<worker>:<bucket>`: the lease that holds this bid's money."""
+    person: str = ""
+    hold_until: float = 0.0
+    """When the reservation in the ledger ends by itself."""
+    day: str = ""
+    """The day the bid belongs to in the campaign's zone, YYYY-MM-DD."""
+
+
+class WinEvent(Notice, frozen=True, tag="win"):
+    price_cpm_micros: int = 0
+
+
+class LossEvent(Notice, frozen=True, tag="loss"):
+    reason: int = 0
+    minimum_to_win_cpm_micros: int = 0
+
+
+class BillingEvent(Notice, frozen=True, tag="billing"):
+    price_cpm_micros: int = 0
+    cost_micros: int = 0
+    inferred: bool = False
+    """No billing notice came in time: the price is our bid."""
+
+
+class ImpressionEvent(Notice, frozen=True, tag="impression"):
+    bills: bool = False
+    """The exchange has no billing notice: this counts the cost."""
+    cost_micros: int = 0
+    price_cpm_micros: int = 0
+
+
+class ClickEvent(Notice, frozen=True, tag="click"):
+    click_id: str = ""
+
+
+class ConversionEvent(Notice, frozen=True, tag="conversion"):
+    order: str = ""
+    value_micros: int = 0
+    kind: str = "click"
+    """What it is attributed to: `click` or `view`."""
+
+
+AnyEvent = (
+    BidEvent
+    | NoBidEvent
+    | RequestsEvent
+    | WinEvent
+    | LossEvent
+    | BillingEvent
+    | ImpressionEvent
+    | ClickEvent
+    | ConversionEvent
+)
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+
+
+def encode(event: Event) -> bytes:
+    """One line of the log, with its newline."""
+    return _encoder.encode(event) + b"\n"
+
+
+def decode(line: bytes) -> AnyEvent:
+    """The event on one line. Raises `msgspec.MsgspecError` on a torn or foreign one."""
+    return _decoder.decode(line)

@@ -1,0 +1,79 @@
+"""What do we know of a person at the moment of a request?
+
+`Profile` is what the CRM wrote, one msgpack value in the store. `Person` is what one read brings
+back: id, profile, and the raw ledger of what was shown to them. `History` is what a ledger says of
+the ads one line item may repeat, as the models see it.
+"""
+
+from msgspec import Struct
+
+
+class Basket(Struct, frozen=True, omit_defaults=True):
+    """An open basket: its value in the advertiser's currency, when it was last touched (epoch s)."""
+
+    value_micros: int
+    updated: int
+    products: int = 1
+
+
+class Profile(Struct, frozen=True, omit_defaults=True):
+    """What an advertiser's CRM knows of one person. Times are seconds since the epoch."""
+
+    segments: dict[str, int] = {}
+    """Segment name -> time the person was last seen to belong to it."""
+    first_seen: int = 0
+    last_visit: int = 0
+    last_order: int = 0
+    orders: int = 0
+    """Number of orders in the retention period."""
+    spent_micros: int = 0
+    """Sum of orders in the retention period."""
+    stage: str = ""
+    """Lifecycle stage: prospect, visitor, new, active, lapsing, lapsed, won-back."""
+    baskets: dict[str, Basket] = {}
+    """Advertiser -> open basket."""
+    interests: dict[str, int] = {}
+    """Content category -> time of the latest signal."""
+    fewer_ads: frozenset[str] = frozenset()
+    """Advertisers of which the person asked to see less."""
+    opted_out: bool = False
+    """The person objected to profiling: never target."""
+    consent: str = ""
+    """The consent string kept as proof, with its time and source."""
+    consent_time: int = 0
+    consent_source: str = ""
+
+
+class Person(Struct, frozen=True):
+    """One person as read for one request. `id` is empty for nobody."""
+
+    id: str
+    profile: Profile
+    ledger: bytes
+
+
+NOBODY = Person(id="", profile=Profile(), ledger=b"")
+
+
+class History(Struct, frozen=True):
+    """Exposures of one person, counted for one line item's advertiser. Ages are seconds, -1 = never."""
+
+    impressions_hour: int = 0
+    impressions_day: int = 0
+    impressions_week: int = 0
+    impressions_month: int = 0
+    line_item_impressions_day: int = 0
+    line_item_impressions_week: int = 0
+    clicks_month: int = 0
+    conversions_month: int = 0
+    contacts_week: int = 0
+    """Emails, SMS and pushes of the advertiser in the last 7 days."""
+    since_impression: int = -1
+    since_click: int = -1
+    since_conversion: int = -1
+    since_contact: int = -1
+    other_impressions_day: int = 0
+    """Impressions of other advertisers in the last 24 hours."""
+
+
+NO_HISTORY = History()

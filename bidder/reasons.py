@@ -1,0 +1,106 @@
+"""Why was there no bid, and why was a bid lost?
+
+Numbers below 500 are the IAB's (AdCOM 1.0 "No-Bid Reason Codes" and "Loss Reason Codes"); from 500
+on they are ours.
+"""
+
+from enum import IntEnum
+
+
+class NoBid(IntEnum):
+    """Why a request, or a line item on a request, got no bid."""
+
+    UNKNOWN = 0
+    TECHNICAL_ERROR = 1
+    INVALID_REQUEST = 2
+    UNMATCHED_USER = 8
+    DAILY_USER_CAP = 9
+    INSUFFICIENT_TIME = 15
+
+    # The request as a whole
+    OVERLOADED = 500
+    LOG_STALLED = 501
+    NO_SLOT = 502
+    TEST_REQUEST = 503
+
+    # Line items that the index leaves out
+    STOPPED = 510
+    NOT_IN_FLIGHT = 511
+    OUTSIDE_HOURS = 512
+    NO_BUDGET = 513
+    WRONG_PLACE = 514
+    WRONG_DEVICE = 515
+    WRONG_SITE = 516
+    WRONG_SIZE = 517
+    WRONG_DEAL = 518
+    BLOCKED_BY_PUBLISHER = 519
+    NO_CREATIVE = 520
+    TOO_MANY_CANDIDATES = 521
+    WRONG_EXCHANGE = 522
+    WRONG_LANGUAGE = 523
+
+    # The person
+    NO_PERMISSION = 530
+    NO_IDENTIFIER = 531
+    UNKNOWN_PERSON = 532
+    NOT_IN_AUDIENCE = 533
+    STORE_UNAVAILABLE = 534
+    OPTED_OUT = 535
+
+    # Repetition
+    CAPPED_CREATIVE = 540
+    CAPPED_LINE_ITEM = 541
+    CAPPED_CAMPAIGN = 542
+    CAPPED_ADVERTISER = 543
+    CAPPED_PERSON = 544
+    MINIMUM_GAP = 545
+    SAME_PAGE = 546
+    SILENT_AFTER_ACTION = 547
+    TOO_INTRUSIVE = 548
+    CONTENDED = 549
+
+    # The price
+    BELOW_FLOOR = 560
+    NO_VALUE = 561
+    PACED = 562
+    NO_RATE = 563
+    OUTBID_BY_OURSELVES = 564
+    SPEND_LIMIT = 565
+    HELD_OUT = 566
+
+
+class Loss(IntEnum):
+    """Why the exchange says a bid lost (AdCOM 1.0 Loss Reason Codes)."""
+
+    WON = 0
+    INTERNAL_ERROR = 1
+    EXPIRED = 2
+    INVALID_RESPONSE = 3
+    INVALID_DEAL = 4
+    INVALID_AUCTION = 5
+    INVALID_DOMAIN = 6
+    MISSING_MARKUP = 7
+    MISSING_CREATIVE = 8
+    MISSING_PRICE = 9
+    MISSING_APPROVAL = 10
+    BELOW_FLOOR = 100
+    BELOW_DEAL_FLOOR = 101
+    OUTBID = 102
+    LOST_TO_DEAL = 103
+    SEAT_BLOCKED = 104
+    CREATIVE_UNKNOWN = 200
+    CREATIVE_PENDING = 201
+    CREATIVE_DISAPPROVED = 202
+    CREATIVE_SIZE = 203
+    CREATIVE_FORMAT = 204
+    CREATIVE_ADVERTISER = 205
+    CREATIVE_APP = 206
+    CREATIVE_NOT_SECURE = 207
+    CREATIVE_LANGUAGE = 208
+    CREATIVE_CATEGORY = 209
+    CREATIVE_ATTRIBUTE = 210
+    CREATIVE_AD_TYPE = 211
+    CREATIVE_ANIMATION = 212
+    CREATIVE_NOT_IN_DEAL = 213
+    CREATIVE_SECURITY = 214
+    CREATIVE_EXPECTED = 215
