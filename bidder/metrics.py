@@ -89,7 +89,7 @@ class Metrics:
 
     def set(self, metric: Metric, value: float, *labels: str) -> None:
         """Set a gauge."""
-        self.values[metric.name, labels] = value
+        self.values[metric.name, labels] = float(value)
 
     def clear(self, metric: Metric) -> None:
         """Forget every cell of a gauge, as when the version in its label changes."""
@@ -122,7 +122,7 @@ _KINDS = {metric.name: metric.kind for metric in ALL}
 
 
 def merge(snapshots: Iterable[Snapshot]) -> Metrics:
-    """The cells of several processes as one: counters and histograms add, gauges take the highest."""
+    """The cells of several processes as one: counters and histograms add, gauges keep the top."""
     merged = Metrics()
     for values, histograms in snapshots:
         for name, labels, value in values:

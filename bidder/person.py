@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class Basket(Struct, frozen=True, omit_defaults=True):
-    """An open basket: its value in the advertiser's currency, when it was last touched (epoch s)."""
+    """An open basket: its value in the advertiser's currency, when it was last touched."""
 
     value_micros: int
     updated: int
@@ -56,7 +56,7 @@ NOBODY = Person(id="", profile=Profile(), ledger=b"")
 
 
 class History(Struct, frozen=True):
-    """Exposures of one person, counted for one line item's advertiser. Ages are seconds, -1 = never."""
+    """Exposures of one person, counted for one advertiser. Ages are in seconds, -1 = never."""
 
     impressions_hour: int = 0
     impressions_day: int = 0

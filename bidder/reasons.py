@@ -21,7 +21,7 @@ class NoBid(IntEnum):
     OVERLOADED = 500
     LOG_STALLED = 501
     NO_SLOT = 502
-    TEST_REQUEST = 503
+    NO_CANDIDATE = 503
 
     # Line items that the index leaves out
     STOPPED = 510

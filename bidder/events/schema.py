@@ -2,7 +2,7 @@
 
 Times are seconds since the epoch with fractions; prices are CPM micros of `currency`, the
 exchange's; costs are micros of `account_currency`, the advertiser's. An event may stand in the log
-more than once: readers count it once per (`bid_id`, `type`), a conversion once per (`bid_id`, `order`).
+more than once: readers count it once per (`bid_id`, `type`), conversions per (`bid_id`, `order`).
 """
 
 from typing import Any
@@ -45,7 +45,8 @@ class BidEvent(Event, frozen=True, tag="bid"):
     p_conversion: float = 0.0
     intrusiveness: float = 0.0
     model: str = ""
-    features: list[float] = []
+    features: list[float | None] = []
+    """One row of `scoring.features`; null = unknown (JSON has no NaN)."""
     feature_version: str = ""
     country: str = ""
     device: str = ""
@@ -101,12 +102,18 @@ class Notice(Event, frozen=True):
     account_currency: str
     rate: float
     hold: str
-    """`<worker>:<bucket>`: the lease that holds this bid's money."""
+    """The process whose lease holds this bid's money."""
+    ids: tuple[int, int, int, int]
+    """32-bit ids of advertiser, campaign, line item and creative, whatever became of the names."""
     person: str = ""
     hold_until: float = 0.0
     """When the reservation in the ledger ends by itself."""
     day: str = ""
     """The day the bid belongs to in the campaign's zone, YYYY-MM-DD."""
+    page: int = 0
+    """Hash of the page view, as in the ledger."""
+    specificity: int = 0
+    """How personal the ad was, 0..15."""
 
 
 class WinEvent(Notice, frozen=True, tag="win"):

@@ -30,9 +30,9 @@ COUNTRIES = frozenset(ALPHA_2.values())
 
 GDPR_COUNTRIES = frozenset(
     "AT BE BG HR CY CZ DK EE FI FR DE GR HU IE IT LV LT LU MT NL PL PT RO SK SI ES SE "
-    "IS LI NO GB CH".split()
+    "IS LI NO GB CH GP MQ GF RE YT MF AX".split()
 )
-"""The EEA, the United Kingdom and Switzerland: where consent is asked for."""
+"""The EEA with its outermost regions, the United Kingdom and Switzerland."""
 
 
 def alpha_2(country: str | None) -> str:

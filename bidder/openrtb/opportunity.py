@@ -111,6 +111,8 @@ class Slot(Struct, frozen=True, gc=False):
     exp_seconds: int
     """Auction to impression, at most (§7.2)."""
     tag_id: str
+    expandable: frozenset[int] = frozenset()
+    """Directions (`expdir`) in which an ad may expand; empty = not known to be allowed."""
 
 
 class Opportunity(Struct, frozen=True, gc=False):
@@ -294,6 +296,7 @@ def _slot(index: int, imp: Imp) -> Slot | None:
         viewability=viewability,
         exp_seconds=imp.exp if imp.exp and imp.exp > 0 else _usual_exp(imp),
         tag_id=imp.tagid or "",
+        expandable=frozenset(banner.expdir or ()),
     )
 
 
@@ -303,7 +306,7 @@ def _usual_exp(imp: Imp) -> int:
 
 
 def _sizes(banner: Banner) -> tuple[tuple[tuple[int, int], ...], tuple[FlexibleSize, ...]]:
-    """Fixed sizes in the order offered, and flexible ones. `w`/`h` only where there is no format."""
+    """Fixed sizes in the order offered, and flexible ones; `w`/`h` where there is no format."""
     sizes: dict[tuple[int, int], None] = {}
     flexible = []
     for offer in (banner.format or ())[:MAX_SIZES]:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Struct
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Struct)
 
 
 class InvalidRequest(ValueError):
@@ -313,7 +313,9 @@ def _refuse_constant(name: str) -> None:
     raise InvalidRequest(f"{name} is not JSON")
 
 
-_hints = cache(get_type_hints)
+@cache
+def _hints(kind: type[Struct]) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _tolerant(kind: type[T], value: Any, place: str) -> T:
@@ -337,7 +339,7 @@ def _tolerant(kind: type[T], value: Any, place: str) -> T:
 
 
 def _fit(kind: Any, value: Any, place: str) -> Any:
-    """`value` as `kind`, where kind is a scalar, a struct, a list of either, or one of them or None."""
+    """`value` as `kind`: a scalar, a struct, a list of either, or one of them or None."""
     if isinstance(kind, UnionType):
         if value is None:
             return None

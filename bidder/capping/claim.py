@@ -1,0 +1,107 @@
+"""How is an exposure reserved before we bid? `claim`: the second and last await of a request."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from bidder.capping.ledger import MAX_RECORDS, Ledger, Record
+from bidder.store import keys
+
+Arguments = Sequence[bytes | str | int]
+
+
+class Scripts(Protocol):
+    """Whatever runs the store's Lua scripts by name."""
+
+    def run(
+        self, name: str, keys: Sequence[str], args: Arguments, deadline: float | None = None
+    ) -> Awaitable[object]:
+        """What the script returned; `deadline` is a time of the event loop's clock."""
+
+
+class Reservation(Struct, frozen=True):
+    """One exposure we are about to offer, with the rules that must still allow it."""
+
+    record: Record
+    """Of kind RESERVATION, lasting `hold` seconds."""
+    allowed: Callable[[Ledger], bool]
+
+
+class Claimed(Struct, frozen=True):
+    """Which of the reservations now stand in the ledger, in the order given."""
+
+    held: tuple[bool, ...]
+
+
+async def claim(
+    scripts: Scripts,
+    person: str,
+    ledger: Ledger,
+    reservations: Sequence[Reservation],
+    now: int,
+    ttl_seconds: int,
+    deadline: float | None = None,
+) -> Claimed:
+    """Reserve these exposures for `person`, whose ledger was read as `ledger`.
+
+    The script appends only if the ledger's version is still what was read; else it hands back the
+    new one, the caps are checked once more, and a second miss means nothing is held ("contended").
+    Raises what `scripts` raises when the store does not answer by `deadline`, a time of the loop's
+    clock.
+    """
+    wanted = [True] * len(reservations)
+    key = keys.ledger(person)
+    for _ in range(2):
+        records = [r.record.pack() for r, want in zip(reservations, wanted, strict=True) if want]
+        if not records:
+            break
+        answer = await scripts.run(
+            "ledger",
+            [key],
+            ["claim", now, ttl_seconds, MAX_RECORDS, ledger.version, *records],
+            deadline,
+        )
+        if not isinstance(answer, bytes):
+            return Claimed(tuple(wanted) if answer == 1 else (False,) * len(reservations))
+        ledger = Ledger(answer)
+        wanted = _still_allowed(ledger, reservations)
+    return Claimed((False,) * len(reservations))
+
+
+def _still_allowed(ledger: Ledger, reservations: Sequence[Reservation]) -> list[bool]:
+    """Each one counts against those after it."""
+    answers = []
+    for reservation in reservations:
+        answers.append(reservation.allowed(ledger))
+        if answers[-1]:
+            ledger = ledger.plus(reservation.record)
+    return answers
+
+
+async def record(
+    scripts: Scripts, person: str, what: Record, now: int, ttl_seconds: int, claimed: bool = True
+) -> str:
+    """Write an impression, click, conversion or contact: "new", "late" or "duplicate".
+
+    An impression takes the place of its reservation; `claimed` says that there was one, so that an
+    impression without it is known to be late.
+    """
+    answer = await scripts.run(
+        "ledger",
+        [keys.ledger(person)],
+        ["record", now, ttl_seconds, MAX_RECORDS, what.pack(), int(claimed)],
+    )
+    return _text(answer)
+
+
+async def release(scripts: Scripts, person: str, bid_key: bytes, now: int, ttl_seconds: int) -> str:
+    """End a reservation, for the bid lost: "new", or "absent" if there is none."""
+    answer = await scripts.run(
+        "ledger", [keys.ledger(person)], ["release", now, ttl_seconds, MAX_RECORDS, bid_key]
+    )
+    return _text(answer)
+
+
+def _text(answer: object) -> str:
+    return answer.decode() if isinstance(answer, bytes) else str(answer)

@@ -1,0 +1,49 @@
+"""What do the models see of a ledger? Exposures, clicks and contacts, counted for one line item."""
+
+from bisect import bisect_right
+
+from bidder.campaigns.catalogue import LineItem
+from bidder.capping.ledger import Channel, Kind, Ledger
+from bidder.person import NO_HISTORY, History
+
+_HOUR, _DAY, _WEEK, _MONTH = 3600, 86400, 7 * 86400, 30 * 86400
+_DISPLAY = 1 << Channel.DISPLAY
+_CONTACTS = 1 << Channel.EMAIL | 1 << Channel.SMS | 1 << Channel.PUSH
+
+
+def history(ledger: Ledger, line_item: LineItem, now: int) -> History:
+    """The `History` of one person for the advertiser of `line_item`."""
+    if not ledger.times:
+        return NO_HISTORY
+    advertiser = line_item.campaign.advertiser.id32
+    shown = ledger.exposures(2, advertiser, _DISPLAY, now)
+    own = ledger.exposures(4, line_item.id32, _DISPLAY, now)
+    contacts = ledger.exposures(2, advertiser, _CONTACTS, now)
+    clicks = ledger.actions(Kind.CLICK, advertiser)
+    conversions = ledger.actions(Kind.CONVERSION, advertiser)
+    day = _since(shown, now - _DAY)
+    return History(
+        impressions_hour=_since(shown, now - _HOUR),
+        impressions_day=day,
+        impressions_week=_since(shown, now - _WEEK),
+        impressions_month=_since(shown, now - _MONTH),
+        line_item_impressions_day=_since(own, now - _DAY),
+        line_item_impressions_week=_since(own, now - _WEEK),
+        clicks_month=_since(clicks, now - _MONTH),
+        conversions_month=_since(conversions, now - _MONTH),
+        contacts_week=_since(contacts, now - _WEEK),
+        since_impression=_age(shown, now),
+        since_click=_age(clicks, now),
+        since_conversion=_age(conversions, now),
+        since_contact=_age(contacts, now),
+        other_impressions_day=_since(ledger.exposures(0, 0, _DISPLAY, now), now - _DAY) - day,
+    )
+
+
+def _since(times: list[int], start: int) -> int:
+    """How many of these ascending times lie after `start`."""
+    return len(times) - bisect_right(times, start)
+
+
+def _age(times: list[int], now: int) -> int:
+    return max(now - times[-1], 0) if times else -1

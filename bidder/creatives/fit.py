@@ -1,0 +1,148 @@
+"""May this creative fill this slot, for this publisher, on this exchange?
+
+The slow obvious truth: it repeats what the index knows from load time (size, secure) and adds what
+only the request can say. It runs for the few line items that survive everything else.
+"""
+
+from functools import lru_cache
+
+from bidder.campaigns.catalogue import Advertiser, Creative
+from bidder.creatives import native
+from bidder.creatives.mimes import HTML, SCRIPT, accepts_image
+from bidder.exchanges.profile import Exchange
+from bidder.openrtb.opportunity import FlexibleSize, Opportunity, Slot
+from bidder.reasons import NoBid
+
+Size = tuple[int, int]
+NATIVE_SIZE: Size = (0, 0)
+
+XHTML_BANNER, JAVASCRIPT, IFRAME = 2, 3, 4
+"""Banner ad types (AdCOM 1.0 "Creative Subtypes - Display", `banner.btype`)."""
+
+
+def fits(
+    creative: Creative,
+    advertiser: Advertiser,
+    slot: Slot,
+    opportunity: Opportunity,
+    exchange: Exchange,
+) -> Size | NoBid:
+    """The size in pixels in which `creative` fills `slot` ((0, 0) if native), or why it may not.
+
+    A fact that the request does not state is taken for permission, except where the standard says
+    that unlisted means unsupported: `api` (§3.2.6), and here `expdir` as well.
+    """
+    size = _size(creative, slot)
+    if isinstance(size, NoBid):
+        return size
+    if slot.secure and not creative.secure:
+        return NoBid.NO_CREATIVE
+    if exchange.markup == "registered" and not creative.registered.get(exchange.name):
+        return NoBid.NO_CREATIVE
+    if not (creative.apis <= slot.apis and creative.expandable <= slot.expandable):
+        return NoBid.NO_CREATIVE
+    if creative.native is None and not _takes_banner(creative, slot):
+        return NoBid.NO_CREATIVE
+    if not _speaks(creative.language, opportunity):
+        return NoBid.WRONG_LANGUAGE
+    if _is_blocked(creative, advertiser, slot, opportunity):
+        return NoBid.BLOCKED_BY_PUBLISHER
+    if creative.native is not None and not native.meets(
+        slot.native, creative.native, advertiser.domain
+    ):
+        return NoBid.NO_CREATIVE
+    return size
+
+
+def _size(creative: Creative, slot: Slot) -> Size | NoBid:
+    if creative.native is not None:
+        return NATIVE_SIZE if slot.native else NoBid.WRONG_SIZE
+    size = (creative.width, creative.height)
+    if size in slot.sizes or any(_is_flexible_to(size, offer) for offer in slot.flexible):
+        return size
+    return NoBid.WRONG_SIZE
+
+
+def _is_flexible_to(size: Size, offer: FlexibleSize) -> bool:
+    """The very ratio, and wide enough (§3.2.10)."""
+    width, height = size
+    return width * offer.hratio == height * offer.wratio and width >= offer.wmin
+
+
+def _takes_banner(creative: Creative, slot: Slot) -> bool:
+    """`mimes`: an image goes by its own type or as HTML, HTML as itself or as what it runs."""
+    mimes = slot.mimes
+    if not mimes or mimes & HTML:
+        return True
+    if creative.image_url:
+        return accepts_image(mimes, creative.image_url)
+    return JAVASCRIPT in html_types(creative.html) and bool(mimes & SCRIPT)
+
+
+def _speaks(language: str, opportunity: Opportunity) -> bool:
+    """`wlang` or `wlangb`. With an allow list, a creative must say what language it is in."""
+    allowed, blocked = opportunity.allowed_languages, opportunity.blocked_languages
+    if not allowed and not blocked:
+        return True
+    language = language[:2].lower()
+    return (not allowed or language in allowed) and language not in blocked
+
+
+def _is_blocked(
+    creative: Creative, advertiser: Advertiser, slot: Slot, opportunity: Opportunity
+) -> bool:
+    """By what it does (`battr`), is (`btype`), is about (`bcat`, `acat`), or whose (`badv`)."""
+    if slot.blocked_attributes and not slot.blocked_attributes.isdisjoint(creative.attributes):
+        return True
+    if slot.blocked_types and not slot.blocked_types.isdisjoint(banner_types(creative)):
+        return True
+    blocked_advertisers = opportunity.blocked_advertisers
+    if blocked_advertisers and is_domain_in(advertiser.domain, blocked_advertisers):
+        return True
+    blocked, allowed = opportunity.blocked_categories, opportunity.allowed_categories
+    if not blocked and not allowed:
+        return False
+    about = creative.categories | advertiser.categories
+    if blocked and any(_is_covered(category, blocked) for category in about):
+        return True
+    return bool(allowed) and not _are_allowed(about, allowed)
+
+
+def _are_allowed(about: frozenset[str], allowed: frozenset[str]) -> bool:
+    """`acat`: every category in the list's own taxonomy is on it, and there is one."""
+    taxonomies = {_taxonomy(category) for category in allowed}
+    comparable = [category for category in about if _taxonomy(category) in taxonomies]
+    return bool(comparable) and all(_is_covered(category, allowed) for category in comparable)
+
+
+def _taxonomy(category: str) -> str:
+    """``6`` of ``6:123``; empty for the default, IAB 1.0."""
+    return category.rpartition(":")[0]
+
+
+def _is_covered(category: str, listed: frozenset[str]) -> bool:
+    """The category or its parent is listed: `IAB25` covers `IAB25-3`."""
+    return category in listed or category.partition("-")[0] in listed
+
+
+def is_domain_in(domain: str, listed: frozenset[str]) -> bool:
+    """The domain, or one that it is a subdomain of, is in `listed` (lower case)."""
+    domain = domain.lower()
+    while domain:
+        if domain in listed:
+            return True
+        domain = domain.partition(".")[2]
+    return False
+
+
+def banner_types(creative: Creative) -> frozenset[int]:
+    """What `btype` calls the creative; nothing if it is native."""
+    return html_types(creative.html) if creative.native is None else frozenset()
+
+
+@lru_cache(maxsize=65536)
+def html_types(html: str) -> frozenset[int]:
+    """XHTML banner, unless it holds a script or a frame; no HTML at all = an image."""
+    low = html.lower()
+    found = {kind for tag, kind in (("<script", JAVASCRIPT), ("<iframe", IFRAME)) if tag in low}
+    return frozenset(found or {XHTML_BANNER})

@@ -1,0 +1,1 @@
+"""What the CRM brings in: ingest, segments, rights. The engine never imports it."""

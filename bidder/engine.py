@@ -1,0 +1,303 @@
+"""How is a bid request answered? `Engine.decide`: the stages, from an opportunity to the bids.
+
+permit -> candidates -> people.read -> audience -> caps, score, price (`choosing`) -> hold and claim
+-> answer and record. Two awaits, both bounded by the deadline; everything else is plain work.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import NamedTuple
+
+from bidder import answering, capping, ids, metrics, people
+from bidder.answering import Answerer, Offered, Source
+from bidder.capping import Ledger, Reservation
+from bidder.choosing import Asker, Choice, Chooser, Trace, page_of
+from bidder.events.log import EventLog
+from bidder.events.schema import NoBidEvent
+from bidder.exchanges.profile import Exchange
+from bidder.ids import hash32
+from bidder.metrics import Metrics
+from bidder.openrtb.opportunity import Opportunity
+from bidder.person import NOBODY, Person
+from bidder.pricing import Books
+from bidder.privacy import Permission, Rules, minimise, permission
+from bidder.reasons import NoBid
+from bidder.serving import Serving
+from bidder.store.breaker import StoreUnavailable
+from bidder.store.coalesce import Reader, Scripts
+
+
+class Policy(NamedTuple):
+    """What the settings say of deciding."""
+
+    privacy: Rules
+    identifiers: Sequence[str]
+    """Sources of identifiers, in the order they are tried."""
+    ledger_seconds: int
+    """How long a ledger outlives its last write."""
+    store_seconds: float
+    """The longest that a request waits for the store, each time."""
+    answer_seconds: float
+    """Kept back from the deadline for writing the answer."""
+    no_bid_sample: float
+    """Share of the requests of which a no-bid is logged."""
+
+
+class Decision(NamedTuple):
+    """The answer to one request: `body` is empty for a no-bid, and then `reason` says why."""
+
+    body: bytes
+    reason: NoBid
+    bids: int
+
+
+class Engine:
+    """Decides for one worker. `serving` is swapped by a reload; requests under way keep theirs."""
+
+    def __init__(
+        self,
+        serving: Serving,
+        policy: Policy,
+        books: Books,
+        reader: Reader,
+        scripts: Scripts,
+        answerer: Answerer,
+        log: EventLog,
+        cells: Metrics,
+        random: Random,
+        wall: Callable[[], float],
+        clock: Callable[[], float],
+    ) -> None:
+        """`wall` is the time of day, in epoch seconds; `clock` is the event loop's."""
+        self.serving = serving
+        self.paces: Mapping[int, float] = {}
+        self._policy = policy
+        self._books = books
+        self._reader = reader
+        self._scripts = scripts
+        self._answerer = answerer
+        self._log = log
+        self._metrics = cells
+        self._random = random
+        self._wall = wall
+        self._clock = clock
+
+    async def respond(self, offer: Opportunity, exchange: Exchange, deadline: float) -> Decision:
+        """`decide`, counted, and a sample of the no-bids logged with the reasons of each."""
+        share = self._policy.no_bid_sample
+        trace = Trace() if self._random.random() < share else None
+        decision = await self.decide(offer, exchange, deadline, trace)
+        if decision.bids:
+            self._metrics.inc(metrics.BIDS, exchange.name, by=decision.bids)
+            return decision
+        self._metrics.inc(metrics.NO_BIDS, exchange.name, decision.reason.name.lower())
+        if trace is not None:
+            self._log.append(self._silence(offer, decision.reason, trace, 1 / share))
+        return decision
+
+    async def decide(
+        self, offer: Opportunity, exchange: Exchange, deadline: float, trace: Trace | None = None
+    ) -> Decision:
+        """The bids for `offer`, by `deadline` on the engine's clock; a no-bid if it comes first."""
+        serving, now = self.serving, self._wall()
+        if self._log.stalled:
+            return _no(NoBid.LOG_STALLED)
+        if not offer.slots:
+            return _no(NoBid.NO_SLOT)
+        allowed, offer = permitted(offer, self._policy.privacy, now)
+        someone = allowed.target and allowed.cap
+        masks = candidates(serving, offer, exchange, now, someone=someone)
+        if not any(masks):
+            return _no(NoBid.NO_CANDIDATE if someone else NoBid.NO_PERMISSION)
+
+        answer_by = deadline - self._policy.answer_seconds
+        person, store_up = await self._read(offer, exchange, allowed, answer_by)
+        masks = audience(serving, masks, person, now)
+        if not any(masks):
+            return _no(_nobody(allowed, person, store_up))
+
+        asker = Asker(person.profile, opened(person), bool(person.id) and allowed.cap)
+        chooser = Chooser(serving, offer, exchange, asker, self.paces, now, self._random, trace)
+        choices = chooser.choose(masks)
+        self._metrics.inc(metrics.ROWS_SCORED, by=chooser.rows_scored)
+        if chooser.cut:
+            self._metrics.inc(metrics.CANDIDATES_CUT, by=chooser.cut)
+        if not choices:
+            return _no(NoBid.NO_VALUE)
+
+        source = Source(
+            offer, exchange, hash32(exchange.name), allowed, now, serving.scorer.version
+        )
+        offered = self._hold(source, choices, asker, person)
+        if not offered:
+            return _no(NoBid.NO_BUDGET)
+        offered = await self._claim(source, offered, asker, answer_by)
+        if not offered:
+            return _no(NoBid.CONTENDED)
+        if self._clock() > deadline:
+            self._give_back(offered, now)
+            return _no(NoBid.INSUFFICIENT_TIME)
+        return self._answer(source, offered)
+
+    def _silence(
+        self, offer: Opportunity, reason: NoBid, trace: Trace, weight: float
+    ) -> NoBidEvent:
+        """The log's line about a request that got no bid; nothing in it is about the person."""
+        line_items = self.serving.line_items
+        known = {i: why for i, why in trace.reasons.items() if i < len(line_items)}
+        sizes = [size for slot in offer.slots for size in slot.sizes[:1]]
+        return NoBidEvent(
+            time=self._wall(),
+            request_id=offer.request_id,
+            exchange=offer.exchange,
+            reason=int(reason),
+            weight=weight,
+            line_items={line_items[i].path: int(why) for i, why in known.items()},
+            country=offer.country,
+            device=offer.device,
+            domain=offer.domain or offer.bundle,
+            size=f"{sizes[0][0]}x{sizes[0][1]}" if sizes else "",
+        )
+
+    async def _read(
+        self, offer: Opportunity, exchange: Exchange, allowed: Permission, answer_by: float
+    ) -> tuple[Person, bool]:
+        """The person behind the request, or nobody; and whether the store answered."""
+        if not (allowed.target and allowed.cap and offer.identifiers):
+            return NOBODY, True
+        try:
+            person = await people.read(
+                self._reader,
+                offer.identifiers,
+                exchange.name,
+                self._policy.identifiers,
+                min(answer_by - self._clock(), self._policy.store_seconds),
+            )
+        except StoreUnavailable:
+            return NOBODY, False
+        return (NOBODY, True) if person.profile.opted_out else (person, True)
+
+    def _hold(
+        self, source: Source, choices: Sequence[Choice], asker: Asker, person: Person
+    ) -> list[Offered]:
+        """The choices that there is money for, each with its bid id and its money set aside."""
+        offer, exchange, now = source.offer, source.exchange, source.now
+        page = page_of(offer)
+        offered = []
+        for choice in choices:
+            price = round(choice.price_micros / choice.candidate.rate)
+            hold = (
+                self._books.nothing(choice.line_item, now)
+                if offer.test
+                else self._books.hold(choice.line_item, price, now)
+            )
+            if hold is not None:
+                bid_id = ids.new_bid_id(now, self._random)
+                lasts = choice.slot.exp_seconds + exchange.notice_lag_seconds
+                who = person.id if asker.known else ""
+                offered.append(Offered(choice, bid_id, hold, who, page, lasts))
+        return offered
+
+    async def _claim(
+        self, source: Source, offered: list[Offered], asker: Asker, answer_by: float
+    ) -> list[Offered]:
+        """Those whose place in the person's ledger is now reserved; the others' money is freed."""
+        if source.offer.test or not asker.known:
+            return offered
+        now = int(source.now)
+        reservations = [
+            Reservation(
+                one.choice.reservation(now, one.hold_seconds, one.page, ids.bid_key(one.bid_id)),
+                _still_allowed(one.choice, now),
+            )
+            for one in offered
+        ]
+        try:
+            claimed = await capping.claim(
+                self._scripts,
+                offered[0].person,
+                asker.ledger,
+                reservations,
+                now,
+                self._policy.ledger_seconds,
+                min(answer_by, self._clock() + self._policy.store_seconds),
+            )
+            held = claimed.held
+        except StoreUnavailable:
+            held = tuple(False for _ in offered)
+        if all(held):
+            return offered
+        self._give_back([o for o, ok in zip(offered, held, strict=True) if not ok], source.now)
+        return [o for o, ok in zip(offered, held, strict=True) if ok]
+
+    def _give_back(self, offered: Sequence[Offered], now: float) -> None:
+        """Free the money of bids that are not sent. Their places in a ledger end by themselves."""
+        for one in offered:
+            self._books.give_back(one.choice.line_item, one.hold, now)
+
+    def _answer(self, source: Source, offered: list[Offered]) -> Decision:
+        """The response body; what is in it goes into the log."""
+        body, sent = self._answerer.write(source, offered)
+        if not source.offer.test:
+            self._give_back(offered[sent:], source.now)
+            for one in offered[:sent]:
+                self._log.append(answering.record(source, one))
+                self._metrics.inc(metrics.LINE_ITEM, one.choice.line_item.path, "bid")
+        return Decision(body, NoBid.UNKNOWN, sent) if sent else _no(NoBid.NO_CREATIVE)
+
+
+def permitted(offer: Opportunity, rules: Rules, now: float) -> tuple[Permission, Opportunity]:
+    """What we may do, and the offer without what we may not know."""
+    allowed = permission(offer.signals, rules, now)
+    return allowed, offer if allowed.target else minimise(offer)
+
+
+def candidates(
+    serving: Serving, offer: Opportunity, exchange: Exchange, now: float, *, someone: bool
+) -> list[int]:
+    """The line items that accept each slot, as masks; without `someone`, those that need nobody."""
+    if not _seat_allowed(offer, exchange.seat):
+        return [0] * len(offer.slots)
+    index = serving.index
+    start = serving.schedule.mask(now, offer.utc_offset_minutes)
+    if not someone or not offer.identifiers:
+        start &= index.needs_nobody
+    accepted = index.request_mask(offer, start)
+    return [index.slot_mask(slot, accepted) if accepted else 0 for slot in offer.slots]
+
+
+def audience(serving: Serving, masks: Sequence[int], person: Person, now: float) -> list[int]:
+    """Of each slot's line items, those that speak to this person."""
+    if not person.id:
+        return [mask & serving.index.needs_nobody for mask in masks]
+    speaking = serving.audiences.mask(person.profile.segments, int(now))
+    return [mask & speaking for mask in masks]
+
+
+def opened(person: Person) -> Ledger:
+    """The person's ledger."""
+    return Ledger(person.ledger)
+
+
+def _seat_allowed(offer: Opportunity, seat: str) -> bool:
+    """`wseat` and `bseat` (§3.2.1): only one of them is sent."""
+    return (not offer.seats or seat in offer.seats) and seat not in offer.blocked_seats
+
+
+def _still_allowed(choice: Choice, now: int) -> Callable[[Ledger], bool]:
+    """Whether the caps allow this choice, asked again when the ledger has changed."""
+    rules = choice.candidate.rules
+    return lambda ledger: capping.verdict(ledger, rules, now) is None
+
+
+def _nobody(allowed: Permission, person: Person, store_up: bool) -> NoBid:
+    """Why nobody is left after the audience."""
+    if person.id:
+        return NoBid.NOT_IN_AUDIENCE
+    if not store_up:
+        return NoBid.STORE_UNAVAILABLE
+    return NoBid.UNKNOWN_PERSON if allowed.target else NoBid.NO_PERMISSION
+
+
+def _no(reason: NoBid) -> Decision:
+    return Decision(b"", reason, 0)

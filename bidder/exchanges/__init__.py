@@ -1,0 +1,1 @@
+"""What each exchange wants: its profile, from `config/exchanges/`."""

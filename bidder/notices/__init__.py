@@ -1,0 +1,1 @@
+"""What do exchanges and browsers tell us? Sealed tokens, reading notices, and applying them."""

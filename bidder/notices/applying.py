@@ -1,0 +1,142 @@
+"""What changes when a notice has been logged? The person's ledger and the campaign's money.
+
+The applier follows the log from a saved offset and runs idempotent scripts, so a crash between the
+log and the store loses nothing, and reading a line again changes nothing.
+"""
+
+import asyncio
+from collections.abc import Iterable
+
+from bidder import capping, ids, metrics
+from bidder.capping import Channel, Kind, Record
+from bidder.capping.claim import Scripts
+from bidder.events.schema import (
+    AnyEvent,
+    BillingEvent,
+    ClickEvent,
+    ConversionEvent,
+    ImpressionEvent,
+    LossEvent,
+    Notice,
+    encode,
+)
+from bidder.metrics import Metrics
+from bidder.money import impression_cost
+from bidder.notices.receive import inferred_billing
+from bidder.pricing import Hold
+from bidder.pricing import budget as money
+from bidder.pricing.leases import BUCKET_SECONDS
+
+
+class Applier:
+    """Applies logged notices to the store. `ledger_seconds`: how long a ledger outlives its last
+    write; `billing_seconds` by exchange name: how long after an impression its billing may come."""
+
+    def __init__(
+        self,
+        scripts: Scripts,
+        cells: Metrics,
+        ledger_seconds: int,
+        billing_seconds: dict[str, int],
+    ) -> None:
+        self._scripts = scripts
+        self._metrics = cells
+        self._ledger_seconds = ledger_seconds
+        self._billing_seconds = billing_seconds
+
+    async def apply(self, events: Iterable[AnyEvent], now: float) -> None:
+        """Apply these events, in any order among themselves. Raises what the store raises: then
+        all of them may be applied again."""
+        await asyncio.gather(*[self._one(e, int(now)) for e in events if isinstance(e, Notice)])
+
+    async def _one(self, event: Notice, now: int) -> None:
+        if isinstance(event, BillingEvent):
+            outcome = await self._billed(event, event.cost_micros, now)
+            await self._write(event, Kind.IMPRESSION, now)
+        elif isinstance(event, ImpressionEvent):
+            outcome = await self._once(event, "pixels", "", now)
+            await self._write(event, Kind.IMPRESSION, now)
+            if event.bills:
+                await self._billed(event, event.cost_micros, now)
+            else:
+                await self._await_billing(event, now)
+        elif isinstance(event, LossEvent):
+            outcome = await self._lost(event, now)
+        elif isinstance(event, ClickEvent):
+            outcome = await self._once(event, "clicks", "", now)
+            await self._write(event, Kind.CLICK, now)
+        elif isinstance(event, ConversionEvent):
+            outcome = await self._once(event, "conversions", event.order, now)
+            await self._write(event, Kind.CONVERSION, now)
+        else:
+            outcome = "noted"
+        kind = str(event.__struct_config__.tag)
+        self._metrics.inc(metrics.APPLIED, kind, outcome)
+        if outcome != "duplicate":
+            self._metrics.inc(metrics.LINE_ITEM, event.line_item, kind)
+
+    async def _billed(self, event: Notice, cost: int, now: int) -> str:
+        hold = _hold(event)
+        outcome = await money.bill(
+            self._scripts,
+            event.ids[1],
+            ids.from_text(event.bid_id),
+            _bucket(event),
+            hold,
+            cost,
+            now,
+        )  # fmt: skip
+        if outcome == "new":
+            advertiser = event.line_item.partition("/")[0]
+            self._metrics.inc(metrics.SPEND, advertiser, event.account_currency, by=cost)
+        return outcome
+
+    async def _await_billing(self, event: ImpressionEvent, now: int) -> str:
+        due = int(event.time) + self._billing_seconds.get(event.exchange, 3600)
+        return await money.await_billing(
+            self._scripts, event.ids[1], ids.from_text(event.bid_id), due,
+            encode(inferred_billing(event)), _hold(event), now,
+        )  # fmt: skip
+
+    async def _lost(self, event: LossEvent, now: int) -> str:
+        bid_id = ids.from_text(event.bid_id)
+        if event.person:
+            await capping.release(
+                self._scripts, event.person, ids.bid_key(bid_id), now, self._ledger_seconds
+            )
+        return await money.resolve(
+            self._scripts, event.ids[1], bid_id, _bucket(event), _hold(event), now
+        )
+
+    async def _once(self, event: Notice, kind: str, order: str, now: int) -> str:
+        member = ids.from_text(event.bid_id) + order.encode()
+        return await money.count_once(self._scripts, event.ids[1], member, kind, _hold(event), now)
+
+    async def _write(self, event: Notice, kind: Kind, now: int) -> str:
+        """Write to the person's ledger; empty where there is no person."""
+        if not event.person:
+            return ""
+        advertiser, campaign, line_item, creative = event.ids
+        what = Record(
+            time=int(event.time),
+            kind=kind,
+            channel=Channel.DISPLAY,
+            advertiser=advertiser,
+            campaign=campaign,
+            line_item=line_item,
+            creative=creative,
+            page=event.page,
+            specificity=event.specificity,
+            bid_key=ids.bid_key(ids.from_text(event.bid_id)),
+        )
+        return await capping.record(self._scripts, event.person, what, now, self._ledger_seconds)
+
+
+def _hold(event: Notice) -> Hold:
+    """The money set aside for the bid, as `pricing` had held it."""
+    cost = impression_cost(round(event.bid_cpm_micros * event.rate))
+    return Hold(holder=event.hold, day=event.day, cost_micros=cost)
+
+
+def _bucket(event: Notice) -> int:
+    return int(event.bid_time) // BUCKET_SECONDS

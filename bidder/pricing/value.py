@@ -1,0 +1,74 @@
+"""What is one impression worth to the advertiser? CPM micros of its own currency."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from bidder.campaigns.catalogue import LineItem
+from bidder.money import MICROS
+
+RECENT_CLICK_SECONDS = 3600
+RECENT_CLICK_FACTOR = 0.3
+"""Someone who clicked within the hour is already on the way: one more ad is worth less
+(Diemert et al. 2017 discount touchpoints that follow a click; the size here is an assumption)."""
+
+
+class Estimate(Struct, frozen=True, gc=False):
+    """What the models expect of one impression."""
+
+    p_click: float
+    """P(click | impression)."""
+    p_conversion: float
+    """P(conversion | click)."""
+    basket_micros: int = 0
+    """Value of the open basket or of a usual order, in the advertiser's currency."""
+    since_click: int = -1
+    """Seconds since the last click on this advertiser, -1 = never."""
+    intrusiveness: float = 0.0
+
+
+def value(line_item: LineItem, estimate: Estimate, factor: float) -> int:
+    """The value of an impression in CPM micros, intrusion taken off, at most the line item's bid.
+
+    `factor` is the product of the trader's modifiers (`modifier`); the hard limit of the advertiser
+    holds whatever the factor. Never below 0.
+    """
+    goal = line_item.goal
+    if goal.kind == "cpm":
+        worth = float(goal.micros)
+    elif goal.kind == "cpc":
+        worth = 1000 * estimate.p_click * goal.micros
+    elif goal.kind == "cpa":
+        worth = 1000 * estimate.p_click * estimate.p_conversion * goal.micros
+    else:
+        sale_micros = estimate.basket_micros * MICROS / goal.micros
+        worth = 1000 * estimate.p_click * estimate.p_conversion * sale_micros
+    if goal.kind != "cpm" and 0 <= estimate.since_click < RECENT_CLICK_SECONDS:
+        worth *= RECENT_CLICK_FACTOR
+    worth -= line_item.intrusiveness.cost_cpm_micros * estimate.intrusiveness
+    worth = min(worth, line_item.bid.max_cpm_micros) * factor
+    limit = line_item.campaign.advertiser.max_cpm_micros
+    if limit:
+        worth = min(worth, limit)
+    return max(int(worth), 0)
+
+
+def highest(line_item: LineItem) -> int:
+    """The most that `value` can be with a factor of 1, in CPM micros: what pruning compares."""
+    most = line_item.bid.max_cpm_micros
+    if line_item.goal.kind == "cpm":
+        most = min(most, line_item.goal.micros)
+    limit = line_item.campaign.advertiser.max_cpm_micros
+    return min(most, limit) if limit else most
+
+
+def modifier(line_item: LineItem, facts: Mapping[str, frozenset[str]]) -> float:
+    """The product of the trader's modifiers that apply; 0 means do not bid.
+
+    `facts` gives for each dimension the values of this request: ``{"device": {"mobile"}, ...}``.
+    """
+    factor = 1.0
+    for rule in line_item.bid.modifiers:
+        if all(not values.isdisjoint(facts.get(name, ())) for name, values in rule.when.items()):
+            factor *= rule.times
+    return factor

@@ -1,0 +1,26 @@
+"""What may we do? Consent strings and opt-outs become one `Permission`."""
+
+from bidder.privacy.bits import InvalidConsent
+from bidder.privacy.minimise import cut_ip, minimise
+from bidder.privacy.permission import (
+    ALL,
+    NONE,
+    Permission,
+    Reason,
+    Rules,
+    permission,
+    permission_from_query,
+)
+
+__all__ = [
+    "ALL",
+    "NONE",
+    "InvalidConsent",
+    "Permission",
+    "Reason",
+    "Rules",
+    "cut_ip",
+    "minimise",
+    "permission",
+    "permission_from_query",
+]

@@ -1,0 +1,1 @@
+"""How likely is a click, and a sale: features, LightGBM models, calibration, manifest."""

@@ -1,0 +1,109 @@
+"""How likely is a click, and how likely a sale after it?
+
+`Scorer` holds what one model directory says: two LightGBM models, each followed by its calibration.
+It never changes, so a reload makes a new one and swaps the reference; requests under way keep the
+old one, whose memory goes with the last of them.
+"""
+
+from math import isclose
+from pathlib import Path
+
+from bidder.scoring import features, manifest
+from bidder.scoring.booster import Booster, BoosterError
+from bidder.scoring.calibration import Calibration
+from bidder.scoring.features import Row
+from bidder.scoring.manifest import Knots, Manifest, ModelError, ModelFile, Probe
+
+__all__ = ["ModelError", "Scorer"]
+
+_TOLERANCE = 1e-9
+
+
+class Scorer:
+    """Calibrated probabilities for rows of `features`. For one thread: the event loop's."""
+
+    def __init__(
+        self,
+        about: Manifest,
+        click: tuple[Booster, Calibration],
+        conversion: tuple[Booster, Calibration],
+    ) -> None:
+        self.manifest = about
+        self.version = about.version
+        self.feature_version = about.features.version
+        self._click, click_calibration = click
+        self._conversion, conversion_calibration = conversion
+        self._predict_click = self._click.predict
+        self._calibrate_click = click_calibration.apply
+        self._predict_conversion = self._conversion.predict
+        self._calibrate_conversion = conversion_calibration.apply
+
+    @classmethod
+    def load(cls, directory: Path) -> "Scorer":
+        """The models in `directory`, checked: names, versions, checksums, and scores of probes.
+
+        Reads files and takes milliseconds: at a reload, call it in a thread. Raises `ModelError`.
+        """
+        about = manifest.read(directory)
+        knots = manifest.read_calibration(directory, about.calibration)
+        click, conversion = (
+            (
+                _booster(directory, about.models[role]),
+                _calibration(directory / about.calibration.file, role, knots[role]),
+            )
+            for role in ("click", "conversion")
+        )
+        scorer = cls(about, click, conversion)
+        for probe in about.probes:
+            scorer._verify(directory / manifest.MANIFEST, probe)
+        return scorer
+
+    def score(self, row: Row, advertiser: str = "") -> tuple[float, float]:
+        """(P(click | impression), P(conversion | click)), each in [0, 1].
+
+        Conversions without a click are in neither. `advertiser` is the id whose factor applies.
+        """
+        return (
+            self._calibrate_click(self._predict_click(row), advertiser),
+            self._calibrate_conversion(self._predict_conversion(row), advertiser),
+        )
+
+    def p_click(self, row: Row, advertiser: str = "") -> float:
+        """P(click | impression) alone: half the cost, for goals that stop at the click."""
+        return self._calibrate_click(self._predict_click(row), advertiser)
+
+    def _verify(self, path: Path, probe: Probe) -> None:
+        try:
+            row = features.from_log(probe.row)
+            expected = [probe.scores[role] for role in manifest.ROLES]
+        except (ValueError, KeyError) as error:
+            raise ModelError(path, f"has a probe that cannot be used ({error})") from None
+        for role, wanted, got in zip(manifest.ROLES, expected, self.score(row), strict=True):
+            if not isclose(wanted, got, rel_tol=0, abs_tol=_TOLERANCE):
+                problem = f"the {role} model gives {got} here where training gave {wanted}"
+                raise ModelError(path, problem)
+
+
+def _booster(directory: Path, file: ModelFile) -> Booster:
+    content = manifest.checked(directory, file)
+    path = directory / file.file
+    # LightGBM ends its trees with this line, and may crash on a text that lacks it.
+    if b"\nend of trees\n" not in content:
+        raise ModelError(path, "is not a whole LightGBM model")
+    try:
+        booster = Booster(content)
+    except BoosterError as error:
+        raise ModelError(path, f"cannot be loaded ({error})") from None
+    if booster.columns != len(features.NAMES):
+        problem = f"takes {booster.columns} features, a row has {len(features.NAMES)}"
+        raise ModelError(path, problem)
+    if f"\nfeature_names={' '.join(features.NAMES)}\n".encode() not in content:
+        raise ModelError(path, "was trained on columns of other names, or in another order")
+    return booster
+
+
+def _calibration(path: Path, role: str, knots: Knots) -> Calibration:
+    try:
+        return Calibration(knots.scores, knots.rates, knots.factors)
+    except ValueError as error:
+        raise ModelError(path, f"has no usable calibration for {role} ({error})") from None

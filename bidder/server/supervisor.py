@@ -1,0 +1,321 @@
+"""Who starts, watches and ends everything? The supervisor: store, workers, ops port, applier.
+
+It spawns workers (never forks), restarts those that die, and owns the ops port. SIGHUP reloads;
+SIGTERM turns unready, keeps answering for `drain` seconds, then drains; SIGINT drains at once; a
+second signal ends everything now.
+"""
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from bidder import metrics
+from bidder.events.log import EventLog
+from bidder.metrics import Metrics, Snapshot, merge
+from bidder.notices.applying import Applier
+from bidder.server.applying import KEEP_SECONDS, SWEEP_SECONDS, Follower
+from bidder.server.control import (
+    Cells,
+    Channel,
+    Drain,
+    FromWorker,
+    Ready,
+    Reload,
+    Reloaded,
+)
+from bidder.server.loading import CannotLoad, load_serving
+from bidder.server.ops import application
+from bidder.serving import Serving
+from bidder.settings import Settings
+from bidder.store.breaker import Breaker, StoreUnavailable
+from bidder.store.coalesce import Scripts
+from bidder.store.connect import connect
+from bidder.store.links import Links
+
+RESTART_SECONDS = 0.5
+"""Pause before a dead worker is started again; doubled up to the longest while it keeps dying."""
+LONGEST_RESTART_SECONDS = 10.0
+READY_SECONDS = 60.0
+END_SECONDS = 12.0
+"""How long a draining worker may take before it is killed."""
+USUAL_EXP_SECONDS = 300
+
+
+class WorkerDied(RuntimeError):
+    """A worker ended before it was ready; its own message says why."""
+
+
+class Process:
+    """One worker process as the supervisor sees it."""
+
+    def __init__(self, index: int, config: Path, store_url: str) -> None:
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-m", "bidder", "worker", str(index)]
+        command += ["--config", str(config), "--store", store_url]
+        command += ["--control", str(theirs.fileno())]
+        with theirs:
+            # A session of its own: Ctrl-C in the terminal reaches the supervisor alone.
+            self.process = subprocess.Popen(
+                command, pass_fds=(theirs.fileno(),), start_new_session=True
+            )
+        self.index = index
+        self.ready = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.reloaded: asyncio.Future[Reloaded] | None = None
+        self.cells: Snapshot = ([], [])
+        self._end = ours
+        self.channel: Channel[FromWorker] | None = None
+
+    async def watch(self) -> None:
+        """Take in what it says, until it is gone."""
+        self.channel = await Channel.open(self._end, FromWorker)
+        async for message in self.channel.messages():
+            if isinstance(message, Ready):
+                self.ready.set()
+            elif isinstance(message, Cells):
+                self.cells = message.snapshot
+            elif self.reloaded is not None and not self.reloaded.done():
+                self.reloaded.set_result(message)
+        self.channel.close()
+        await asyncio.to_thread(self.process.wait)
+        self.ended.set()
+
+    def tell(self, message: Reload | Drain) -> None:
+        """Say something to it."""
+        if self.channel is not None:
+            self.channel.send(message)
+
+
+class Supervisor:
+    """The whole bidder on this host, from start to end."""
+
+    def __init__(self, config: Path, given: Settings, store_url: str) -> None:
+        self._config = config
+        self._settings = given
+        self._store_url = store_url
+        self._serving: Serving | None = None
+        self._workers: dict[int, Process] = {}
+        self._buried: list[Snapshot] = []
+        """Last cells of workers that ended: counters never go back."""
+        self._metrics = Metrics()
+        self._draining = False
+        self._stop = asyncio.Event()
+        self._grace_over = asyncio.Event()
+        self._reloading = asyncio.Lock()
+        self._reloads: set[asyncio.Task[list[str]]] = set()
+
+    async def run(self, announce: Callable[[], None]) -> None:
+        """Serve until a signal says stop. `announce` is called when all workers are ready.
+
+        Raises `CannotLoad` or `WorkerDied` if it cannot start.
+        """
+        self._serving = load_serving(self._config, self._settings, time.time())
+        self._metrics.set(metrics.RELOAD_OK, 1)
+        self._handle_signals()
+        async with AsyncExitStack() as stack:
+            follower = await self._start_following(stack)
+            await self._start_ops(stack)
+            keepers = [
+                asyncio.create_task(self._keep_running(index))
+                for index in range(self._settings.workers)
+            ]
+            tasks = [
+                asyncio.create_task(self._every(SWEEP_SECONDS, self._sweeper(follower))),
+                asyncio.create_task(
+                    self._every(KEEP_SECONDS, lambda: asyncio.to_thread(follower.keep))
+                ),
+            ]
+            try:
+                await self._until_ready(keepers)
+                announce()
+                await self._until(self._stop.wait(), keepers)
+                await self._drain()
+            finally:
+                self._draining = True
+                await self._end_workers()
+                for task in [*keepers, *tasks]:
+                    task.cancel()
+                await asyncio.gather(*keepers, *tasks, return_exceptions=True)
+
+    async def reload(self) -> list[str]:
+        """Check the configuration, then have every worker load it. What was wrong, if anything."""
+        async with self._reloading:
+            try:
+                serving = await asyncio.to_thread(
+                    load_serving, self._config, self._settings, time.time()
+                )
+            except CannotLoad as problem:
+                return self._reloaded([str(problem)])
+            answers = []
+            for worker in self._workers.values():
+                worker.reloaded = asyncio.get_running_loop().create_future()
+                answers.append(worker.reloaded)
+                worker.tell(Reload())
+            try:
+                async with asyncio.timeout(READY_SECONDS):
+                    problems = [a.problem for a in await asyncio.gather(*answers) if a.problem]
+            except TimeoutError:
+                problems = ["a worker did not answer"]
+            if not problems:
+                self._serving = serving
+            return self._reloaded(problems)
+
+    def _reloaded(self, problems: list[str]) -> list[str]:
+        self._metrics.set(metrics.RELOAD_OK, not problems)
+        self._metrics.inc(metrics.RELOADS, "refused" if problems else "applied")
+        for problem in problems:
+            print(f"reload refused, the old configuration stays:\n{problem}", file=sys.stderr)
+        return problems
+
+    def _is_ready(self) -> bool:
+        running = [worker for worker in self._workers.values() if worker.ready.is_set()]
+        return bool(running) and not self._draining
+
+    def _cells(self) -> Metrics:
+        alive = [worker.cells for worker in self._workers.values()]
+        running = [worker for worker in self._workers.values() if worker.ready.is_set()]
+        self._metrics.set(metrics.WORKERS, len(running))
+        return merge([*self._buried, *alive, self._metrics.snapshot()])
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def reload() -> None:
+            task = loop.create_task(self.reload())
+            self._reloads.add(task)
+            task.add_done_callback(self._reloads.discard)
+
+        def stop(grace_seconds: float) -> None:
+            if self._draining:
+                self._grace_over.set()
+                self._stop.set()
+                return
+            self._draining = True
+            loop.call_later(grace_seconds, self._grace_over.set)
+            self._stop.set()
+
+        loop.add_signal_handler(signal.SIGHUP, reload)
+        loop.add_signal_handler(signal.SIGTERM, stop, self._settings.drain)
+        loop.add_signal_handler(signal.SIGINT, stop, 0.0)
+
+    async def _drain(self) -> None:
+        """Unready already: answer on while the exchanges notice, then let the workers finish."""
+        await self._grace_over.wait()
+        await self._end_workers()
+
+    async def _end_workers(self) -> None:
+        """Wait for the workers to end; kill those that do not."""
+        workers = list(self._workers.values())
+        for worker in workers:
+            worker.tell(Drain())
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                await asyncio.gather(*[worker.ended.wait() for worker in workers])
+        except TimeoutError:
+            for worker in workers:
+                worker.process.kill()
+            await asyncio.gather(*[worker.ended.wait() for worker in workers])
+
+    async def _until_ready(self, keepers: list["asyncio.Task[None]"]) -> None:
+        """Return when every worker is ready. Raises `WorkerDied`, or what ended a keeper."""
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await self._until(self._all_ready(), keepers)
+        except TimeoutError:
+            raise WorkerDied(f"not ready within {READY_SECONDS:.0f} seconds") from None
+
+    async def _until(
+        self, what: Coroutine[Any, Any, object], keepers: list["asyncio.Task[None]"]
+    ) -> None:
+        """Return when `what` has. Raises what ended a keeper before."""
+        waiting = asyncio.ensure_future(what)
+        try:
+            await asyncio.wait([waiting, *keepers], return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                await asyncio.gather(*[keeper for keeper in keepers if keeper.done()])
+        finally:
+            waiting.cancel()
+
+    async def _all_ready(self) -> None:
+        await asyncio.sleep(0)  # lets every keeper start its worker
+        await asyncio.gather(*[worker.ready.wait() for worker in self._workers.values()])
+
+    async def _keep_running(self, index: int) -> None:
+        """Start worker `index`, and again whenever it dies. The first start must succeed."""
+        pause, first = RESTART_SECONDS, True
+        while True:
+            worker = self._workers[index] = Process(index, self._config, self._store_url)
+            await worker.watch()
+            self._buried.append(worker.cells)
+            worker.cells = ([], [])
+            if self._draining:
+                return
+            if first and not worker.ready.is_set():
+                raise WorkerDied(f"worker {index} ended with status {worker.process.returncode}")
+            pause = RESTART_SECONDS if worker.ready.is_set() else pause * 2
+            first = False
+            self._metrics.inc(metrics.WORKER_RESTARTS)
+            await asyncio.sleep(min(pause, LONGEST_RESTART_SECONDS))
+
+    async def _start_following(self, stack: AsyncExitStack) -> Follower:
+        """The task that applies what is logged; it ends after the workers have."""
+        client = connect(self._store_url)
+        stack.push_async_callback(client.aclose)
+        links = Links(client, Breaker(asyncio.get_running_loop().time), timeout_seconds=1.0)
+        stack.push_async_callback(links.aclose)
+        scripts = Scripts(links)
+        events = self._settings.state_dir / "events"
+        events.mkdir(parents=True, exist_ok=True)
+        own_log = EventLog(events / "supervisor")
+        stack.push_async_callback(own_log.close)
+        assert self._serving is not None
+        billing = {
+            name: exchange.notice_lag_seconds + USUAL_EXP_SECONDS
+            for name, exchange in self._serving.exchanges.items()
+        }
+        applier = Applier(scripts, self._metrics, self._settings.retention.ledger, billing)
+        follower = Follower(
+            events, applier, scripts, own_log, self._metrics, self._settings.log.keep
+        )
+        following = asyncio.create_task(follower.follow())
+
+        async def end() -> None:
+            follower.end()
+            await following
+
+        stack.push_async_callback(end)
+        return follower
+
+    def _sweeper(self, follower: Follower) -> Callable[[], Awaitable[None]]:
+        async def sweep() -> None:
+            assert self._serving is not None
+            await follower.sweep(self._serving.catalogue.campaigns)
+
+        return sweep
+
+    async def _start_ops(self, stack: AsyncExitStack) -> None:
+        listen = self._settings.listen
+        runner = web.AppRunner(
+            application(self._is_ready, self.reload, self._cells), access_log=None
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, listen.ops_host, listen.ops_port).start()
+
+    async def _every(self, seconds: float, what: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await what()
+            except (StoreUnavailable, OSError) as problem:
+                self._metrics.inc(metrics.STORE_ERRORS, "supervisor")
+                print(f"{problem}; trying again", file=sys.stderr)

@@ -1,0 +1,280 @@
+"""What does one worker process do? It serves the shared port until its supervisor says drain.
+
+Everything with a lifetime is made here and handed down: store, log, books, engine, server. Beside
+the requests run a few periodic tasks, each of which may fail and is tried again.
+"""
+
+import asyncio
+import gc
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random, SystemRandom
+
+import uvloop
+
+from bidder import metrics, settings
+from bidder.answering import Answerer
+from bidder.engine import Engine, Policy
+from bidder.events.log import EventLog
+from bidder.events.schema import RequestsEvent
+from bidder.metrics import Metrics
+from bidder.notices.tokens import Tokens
+from bidder.pricing import Books
+from bidder.privacy import Rules
+from bidder.server.control import Cells, Channel, Drain, FromSupervisor, Ready, Reload, Reloaded
+from bidder.server.edge import Endpoint, Load
+from bidder.server.http import Server
+from bidder.server.loading import CannotLoad, load_serving
+from bidder.server.tracking import Tracking
+from bidder.serving import Serving
+from bidder.settings import Settings
+from bidder.store import keys
+from bidder.store.breaker import Breaker, StoreUnavailable
+from bidder.store.coalesce import Reader, Scripts
+from bidder.store.connect import connect
+from bidder.store.links import Links
+
+LAG_SECONDS = 0.05
+"""How often the loop's lag is measured."""
+BACKLOG = 1024
+USUAL_EXP_SECONDS = 300
+
+
+class Worker:
+    """One process's share of the traffic."""
+
+    def __init__(self, index: int, config: Path, store_url: str, channel: Channel[FromSupervisor]):
+        self._index = index
+        self._config = config
+        self._channel = channel
+        self._settings = settings.load(config)
+        self._metrics = Metrics()
+        self._loop = asyncio.get_running_loop()
+        self._draining = asyncio.Event()
+        self._load = Load(self._settings.limits)
+        self._counted: dict[str, tuple[float, float]] = {}
+        self._stops: frozenset[str] = frozenset()
+
+        self._client = connect(store_url)
+        breaker = Breaker(self._loop.time)
+        breaker.on_change.append(lambda is_open: self._metrics.set(metrics.BREAKER, is_open))
+        self._links = Links(
+            self._client,
+            breaker,
+            timeout_seconds=2 * self._settings.store.timeout_ms / 1000,
+            on_error=lambda call: self._metrics.inc(metrics.STORE_ERRORS, call),
+        )
+        self._reader, self._scripts = Reader(self._links), Scripts(self._links)
+        log = self._settings.log
+        self._log = EventLog(
+            self._settings.state_dir / "events" / f"worker-{index}",
+            rotate_bytes=log.rotate_bytes,
+            rotate_seconds=log.rotate_every,
+        )
+        self._start_serving()
+
+    def _start_serving(self) -> None:
+        given, serving = self._settings, load_serving(self._config, self._settings, time.time())
+        masters = dict(enumerate(settings.token_keys(given.state_dir)))
+        tokens = Tokens(masters, current=0)
+        answerer = Answerer(tokens, given.base_url)
+        holder = f"{self._index}-{SystemRandom().getrandbits(32):08x}"
+        self._books = Books(holder, _hold_seconds(serving), given.workers)
+        self._books.adopt(serving.catalogue)
+        self._engine = Engine(
+            serving,
+            policy(given),
+            self._books,
+            self._reader,
+            self._scripts,
+            answerer,
+            self._log,
+            self._metrics,
+            Random(SystemRandom().getrandbits(128)),
+            time.time,
+            self._loop.time,
+        )
+        self._announce(serving)
+        endpoint = Endpoint(self._engine, given.limits, self._load, self._metrics, self._loop.time)
+        tracking = Tracking(self._engine, tokens, answerer, self._log, self._metrics, time.time)
+        self._server = Server(endpoint, tracking, given.limits, self._metrics)
+
+    async def run(self) -> None:
+        """Serve until told to drain, then finish what is under way."""
+        listen = self._settings.listen
+        await self._before_first_request()
+        shared = _shared_socket(listen.host, listen.port)
+        acceptor = await self._loop.create_server(self._server, sock=shared, backlog=BACKLOG)
+        self._channel.send(Ready())
+        tasks = [
+            asyncio.create_task(self._every(seconds, what))
+            for seconds, what in (
+                (0.25, self._sync_books),
+                (1.0, self._read_stops),
+                (1.0, self._report),
+                (5.0, self._cut_slow),
+                (10.0, self._log_requests),
+            )
+        ]
+        tasks.append(asyncio.create_task(self._watch_lag()))
+        tasks.append(asyncio.create_task(self._listen()))
+        try:
+            await self._draining.wait()
+        finally:
+            acceptor.close()
+            await self._server.shutdown(10.0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._close()
+
+    async def _before_first_request(self) -> None:
+        """Leases and stops must be known before anything is bid. Without a store: later."""
+        try:
+            await self._links.ping()
+            await self._read_stops()
+            await self._sync_books()
+        except StoreUnavailable:
+            self._engine.serving.schedule.fund(0)
+        # What is loaded now lives as long as we do: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+
+    async def _close(self) -> None:
+        try:
+            await self._log_requests()
+            await self._books.close(self._scripts, time.time())
+        except StoreUnavailable:
+            pass  # the leases end by themselves
+        await self._log.close()
+        await self._report()
+        await self._channel.drain()
+        await self._links.aclose()
+        await self._client.aclose()
+
+    async def _listen(self) -> None:
+        async for message in self._channel.messages():
+            if isinstance(message, Drain):
+                break
+            if isinstance(message, Reload):
+                await self._reload()
+        self._draining.set()
+
+    async def _reload(self) -> None:
+        """Swap in a new `Serving`, or keep the old one and say why."""
+        try:
+            serving = await asyncio.to_thread(
+                load_serving, self._config, self._settings, time.time()
+            )
+        except CannotLoad as problem:
+            self._channel.send(Reloaded(problem=str(problem)))
+            return
+        self._books.adopt(serving.catalogue)
+        serving.schedule.stop(self._stops)
+        serving.schedule.fund(0)
+        self._engine.serving = serving
+        self._announce(serving)
+        await self._sync_books()
+        self._channel.send(Reloaded(model=serving.scorer.version))
+
+    def _announce(self, serving: Serving) -> None:
+        self._metrics.clear(metrics.MODEL)
+        self._metrics.set(metrics.MODEL, 1, serving.scorer.version)
+
+    async def _every(self, seconds: float, what: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await what()
+            except StoreUnavailable:
+                continue  # counted where it happened; the next turn tries again
+
+    async def _sync_books(self) -> None:
+        now = time.time()
+        try:
+            await self._books.sync(self._scripts, now)
+        finally:
+            self._engine.serving.schedule.fund(self._books.funded(now))
+
+    async def _read_stops(self) -> None:
+        found = await self._links.bulk([("SMEMBERS", keys.STOPS)])
+        self._stops = frozenset(path.decode() for path in found[0])
+        self._engine.serving.schedule.stop(self._stops)
+
+    async def _watch_lag(self) -> None:
+        """How much later than asked the loop wakes us: the time a request waits to be seen."""
+        while True:
+            due = self._loop.time() + LAG_SECONDS
+            await asyncio.sleep(LAG_SECONDS)
+            self._load.lag_seconds = self._loop.time() - due
+
+    async def _cut_slow(self) -> None:
+        self._server.cut_slow_senders()
+
+    async def _report(self) -> None:
+        self._metrics.set(metrics.LOG_STALLED, self._log.stalled)
+        self._channel.send(Cells(self._metrics.snapshot()))
+
+    async def _log_requests(self) -> None:
+        """How many requests came since the last time, for the report."""
+        for name in self._engine.serving.exchanges:
+            requests = self._metrics.get(metrics.REQUESTS, name)
+            bids = self._metrics.get(metrics.BIDS, name)
+            before = self._counted.get(name, (0.0, 0.0))
+            if requests != before[0]:
+                self._counted[name] = (requests, bids)
+                more = (int(requests - before[0]), int(bids - before[1]))
+                self._log.append(RequestsEvent(time.time(), name, *more))
+
+
+def main(index: int, config: Path, store_url: str, control: int) -> None:
+    """The worker process; `control` is the file descriptor of its end of the pair."""
+
+    async def run() -> None:
+        channel: Channel[FromSupervisor] = await Channel.open(
+            socket.socket(fileno=control), FromSupervisor
+        )
+        worker = Worker(index, config, store_url, channel)
+        await worker.run()
+
+    logging.basicConfig(level=logging.WARNING, format=f"worker {index}: %(message)s")
+    uvloop.run(run())
+
+
+def policy(given: Settings) -> Policy:
+    """What the settings say of deciding."""
+    tcf = given.tcf
+    return Policy(
+        privacy=Rules(
+            vendor_id=tcf.vendor_id,
+            min_policy_version=tcf.min_policy_version,
+            policy_since=tcf.policy_since,
+            disclosed_vendors_since=tcf.disclosed_vendors_since,
+            declared=frozenset(tcf.declared),
+            legitimate_interest=frozenset(tcf.legitimate_interest),
+        ),
+        identifiers=given.identifiers,
+        ledger_seconds=given.retention.ledger,
+        store_seconds=given.store.timeout_ms / 1000,
+        answer_seconds=given.answer_ms / 1000,
+        no_bid_sample=given.log.no_bid_sample,
+    )
+
+
+def _hold_seconds(serving: Serving) -> int:
+    """How long after a bid its last notice may come, on the slowest exchange."""
+    lags = [exchange.notice_lag_seconds for exchange in serving.exchanges.values()]
+    return max(lags, default=0) + USUAL_EXP_SECONDS
+
+
+def _shared_socket(host: str, port: int) -> socket.socket:
+    """A listening socket that other workers may share: the kernel spreads connections."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    shared = socket.socket(family, socket.SOCK_STREAM)
+    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    shared.bind((host, port))
+    return shared

@@ -1,0 +1,70 @@
+"""What is in service? One immutable snapshot of all that is loaded: a reload swaps it whole.
+
+Nothing in it changes while it serves, except masks that follow the clock (`schedule`) and what is
+worked out once per request shape and kept (`rules_of`, `rate`).
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from bidder.campaigns.catalogue import Catalogue, Creative, LineItem
+from bidder.capping import Rule, rules
+from bidder.exchanges.profile import Exchange
+from bidder.ids import hash32
+from bidder.money import Rates, UnknownRate
+from bidder.pricing.value import highest
+from bidder.scoring.model import Scorer
+from bidder.targeting import AudienceIndex, Index, Schedule
+
+DAY_SECONDS = 86400
+
+
+class Serving:
+    """Catalogue, indexes, models, exchanges and rates of one load."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        exchanges: Mapping[str, Exchange],
+        scorer: Scorer,
+        rates: Rates,
+    ) -> None:
+        self.catalogue = catalogue
+        self.line_items = catalogue.line_items
+        self.exchanges = exchanges
+        self.exchanges_by_id = {hash32(name): exchange for name, exchange in exchanges.items()}
+        self.scorer = scorer
+        self.index = Index(catalogue)
+        self.audiences = AudienceIndex(catalogue)
+        self.schedule = Schedule(catalogue)
+        self.highest = tuple(highest(item) for item in catalogue.line_items)
+        """By line item: the most it may value an impression at, CPM micros of its currency."""
+        self.creatives = {
+            creative.id32: (item, creative)
+            for item in catalogue.line_items
+            for creative in item.creatives
+        }
+        self._rates = rates
+        self._factors: dict[tuple[str, str, int], float | None] = {}
+        self._rules: dict[tuple[int, int], tuple[Rule, ...]] = {}
+
+    def rules_of(self, item: LineItem, creative: Creative) -> tuple[Rule, ...]:
+        """The frequency caps of a line item showing this creative."""
+        key = (item.index, creative.id32)
+        found = self._rules.get(key)
+        if found is None:
+            found = self._rules[key] = rules(item, creative.id32)
+        return found
+
+    def rate(self, source: str, target: str, now: float) -> float | None:
+        """What turns an amount in `source` into one in `target` today; None if no rate is known."""
+        if source == target:
+            return 1.0
+        key = (source, target, int(now) // DAY_SECONDS)
+        if key not in self._factors:
+            try:
+                today = datetime.fromtimestamp(now, UTC).date()
+                self._factors[key] = self._rates.factor(source, target, today)
+            except UnknownRate:
+                self._factors[key] = None
+        return self._factors[key]

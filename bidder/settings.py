@@ -1,0 +1,165 @@
+"""How does this installation run? `config/bidder.yaml`, with a few environment variables on top.
+
+PORT, OPS_PORT and STATE_DIR move what two installations on one machine must not share. Secrets come
+from the environment only: BIDDER_TOKEN_KEY seals tokens (64 hexadecimal digits; several, separated
+by commas, while rotating: the first seals, all open), BIDDER_OPS_TOKEN guards the ops port's
+changes. Without a token key one is made and kept in the state folder.
+"""
+
+import os
+import secrets
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from bidder.yamlfiles import Duration, InvalidFile, Model, Problem, read
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Positive = Annotated[int, Field(ge=1)]
+KEY_FILE = "token.key"
+
+
+class Listen(Model):
+    """Addresses we listen on."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    ops_host: str = "127.0.0.1"
+    ops_port: Port = 8081
+    public_url: str = ""
+    """How exchanges and browsers reach us: what notices and pixels start with."""
+
+
+class Tcf(Model):
+    """Who we are in the Transparency and Consent Framework."""
+
+    vendor_id: Positive
+    min_policy_version: int = 4
+    policy_since: date = date(2023, 9, 30)
+    disclosed_vendors_since: date = date(2026, 2, 28)
+    declared: tuple[int, ...] = (1, 2, 3, 4, 7, 9, 10)
+    legitimate_interest: tuple[int, ...] = ()
+
+
+class Limits(Model):
+    """What one worker takes on. Beyond these, requests are refused or shed."""
+
+    body_bytes: Positive = 262_144
+    inflated_bytes: Positive = 1_048_576
+    header_bytes: Positive = 16_384
+    connections: Positive = 10_000
+    in_flight: Positive = 1_000
+    loop_lag_ms: Positive = 40
+    keep_alive: Duration = 75
+    request_seconds: Duration = 10
+    """A client that sends slower than this is cut off."""
+
+
+class Store(Model):
+    """Where people and money are kept."""
+
+    url: str = "embedded"
+    timeout_ms: Positive = 25
+    """The longest a request waits for one answer of the store."""
+
+
+class Log(Model):
+    """The event log."""
+
+    rotate_bytes: Positive = 67_108_864
+    rotate_every: Duration = 3600
+    keep: Duration = 90 * 86400
+    no_bid_sample: Annotated[float, Field(ge=0, le=1)] = 0.01
+
+
+class Retention(Model):
+    """How long things about people are kept."""
+
+    profile: Duration = 396 * 86400
+    ledger: Duration = 396 * 86400
+    identifier: Duration = 396 * 86400
+
+
+class Settings(Model):
+    """`config/bidder.yaml`."""
+
+    listen: Listen = Listen()
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    state: str = ".state"
+    models: str = "models/demo"
+    """The directory of the models in service."""
+    drain: Duration = 5
+    """After SIGTERM, how long we keep answering while unready; all is over within 25 s."""
+    answer_ms: Positive = 2
+    """Kept back from the deadline for writing the answer."""
+    identifiers: tuple[str, ...] = ("crm", "buyeruid", "*", "ifa")
+    """Sources of identifiers in the order they are tried; `*` = any eid."""
+    tcf: Tcf
+    limits: Limits = Limits()
+    store: Store = Store()
+    log: Log = Log()
+    retention: Retention = Retention()
+
+    @property
+    def state_dir(self) -> Path:
+        """The state folder, absolute."""
+        return Path(self.state).absolute()
+
+    @property
+    def base_url(self) -> str:
+        """What notice and pixel addresses start with, without a slash at the end."""
+        given = self.listen.public_url.rstrip("/")
+        return given or f"http://{self.listen.host}:{self.listen.port}"
+
+
+def load(directory: Path, environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings in `directory`/bidder.yaml under the environment. Raises `InvalidFile`."""
+    path = directory / "bidder.yaml"
+    settings = read(path, Settings).value
+    listen = settings.listen.model_copy(
+        update={
+            field: _port(path, environment, name, getattr(settings.listen, field))
+            for field, name in (("port", "PORT"), ("ops_port", "OPS_PORT"))
+        }
+    )
+    state = environment.get("STATE_DIR") or settings.state
+    return settings.model_copy(update={"listen": listen, "state": state})
+
+
+def token_keys(state: Path, environment: Mapping[str, str] = os.environ) -> list[bytes]:
+    """The master keys of tokens, the sealing one first. Makes and keeps one if none is given.
+
+    Raises `ValueError` if one is not 64 hexadecimal digits.
+    """
+    given = environment.get("BIDDER_TOKEN_KEY", "")
+    if given:
+        return [_key(text, "BIDDER_TOKEN_KEY") for text in given.split(",")]
+    path = state / KEY_FILE
+    if not path.exists():
+        state.mkdir(parents=True, exist_ok=True)
+        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(made, "w") as file:
+            file.write(secrets.token_hex(32))
+    return [_key(path.read_text().strip(), str(path))]
+
+
+def _key(text: str, place: str) -> bytes:
+    try:
+        key = bytes.fromhex(text.strip())
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise ValueError(f"{place}: a token key is 64 hexadecimal digits")
+    return key
+
+
+def _port(path: Path, environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name)
+    if not text:
+        return default
+    if not text.isdigit() or int(text) > 65535:
+        raise InvalidFile([Problem("error", path, 1, name, f"found {text!r}, expected a port")])
+    return int(text)

@@ -1,0 +1,50 @@
+"""Under which key does each thing stand?
+
+What changes together stands under one hash tag (the part in braces), so that it shares a slot on a
+Cluster and one script or one MGET can reach it. Every key of a person has a TTL.
+
+==================================  =================================================  ==========
+key                                 value                                              written by
+==================================  =================================================  ==========
+``id:<source>:<value>``             person id that an identifier stands for            people, crm
+``p:{<person id>}``                 `Profile`, msgpack                                 people, crm
+``i:{<person id>}``                 identifiers, msgpack list of [source, value]       people, crm
+``a:{<person id>}``                 alias: the person id this one was merged into      crm
+``l:{<person id>}``                 ledger                                             Lua alone
+``c:{<campaign id32, 8 hex>}:...``  money of a campaign: spend, leases, de-duplication  Lua alone
+``control:stops``                   set of paths that `bidder stop` silenced           the commands
+==================================  =================================================  ==========
+"""
+
+STOPS = "control:stops"
+SEEDED = "control:seeded"
+
+
+def identifier(source: str, value: str) -> str:
+    """Where the person id behind one identifier stands."""
+    return f"id:{source}:{value}"
+
+
+def profile(person: str) -> str:
+    """Where a person's profile stands."""
+    return "p:{" + person + "}"
+
+
+def identifiers(person: str) -> str:
+    """Where the list of a person's identifiers stands: what to show, and what to erase."""
+    return "i:{" + person + "}"
+
+
+def alias(person: str) -> str:
+    """Where the person that this one was merged into stands, if any."""
+    return "a:{" + person + "}"
+
+
+def ledger(person: str) -> str:
+    """Where a person's ledger stands."""
+    return "l:{" + person + "}"
+
+
+def campaign(id32: int, part: str) -> str:
+    """Where one part of a campaign's money stands."""
+    return "c:{" + f"{id32:08x}" + "}:" + part

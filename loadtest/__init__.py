@@ -1,0 +1,1 @@
+"""What does a bidder earn, carry and survive? Simulated markets, load, faults, certification."""

@@ -1,0 +1,1 @@
+"""What does a bid cost? One workload for all figures of speed."""

@@ -1,0 +1,1 @@
+"""Would an exchange accept this bidder? `loadtest.certify.command` asks, rule by rule."""

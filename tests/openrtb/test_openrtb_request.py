@@ -1,0 +1,208 @@
+"""Decoding bid requests: old and new places, odd types, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bidder.openrtb.opportunity import opportunity
+from bidder.openrtb.request import BidRequest, InvalidRequest, decode
+
+CORPUS = Path(__file__).parents[2] / "../shared/corpus/openrtb"
+needs_corpus = pytest.mark.skipif(not CORPUS.exists(), reason="../shared/corpus is absent")
+IMP = {"id": "1", "banner": {"w": 300, "h": 250}}
+
+
+def read(**fields: Any) -> BidRequest:
+    return decode(json.dumps({"id": "r", "imp": [IMP], **fields}).encode())
+
+
+def read_imp(**fields: Any) -> Any:
+    return read(imp=[{**IMP, **fields}]).imp[0]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"{",
+        b"{}",
+        b'{"id":"r"}',
+        b'{"id":"r","imp":[]}',
+        b'{"id":"","imp":[{"id":"1"}]}',
+        b'{"imp":[{"id":"1"}]}',
+        b'{"id":"r","imp":[{}]}',
+        b'{"id":"r","imp":[{"id":""}]}',
+        b'{"id":"r","imp":[{"id":"1"},{}]}',
+        b'{"id":"r","imp":{"id":"1"}}',
+        b'{"id":{},"imp":[{"id":"1"}]}',
+        b'{"id":null,"imp":[{"id":"1"}]}',
+        b'{"id":"r","imp":[null]}',
+        b'{"id":"r","imp":[{"id":"1"}],"site":{},"app":{}}',
+        b'{"id":"r","imp":[{"id":"1"}],"dooh":{},"app":{}}',
+        b'{"id":"r","imp":[{"id":"1","bidfloor":NaN}]}',
+        b'{"id":"r","imp":[{"id":"1"}]} trailing',
+        b"\xff\xfe",
+        b"[" * 100_000,
+    ],
+)
+def test_what_is_not_a_request_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        decode(body)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_request_or_invalid(body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        decode(body)
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["id", "w", "geo", "ext", "bidfloor", "format"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["site", "device", "user", "regs", "source", "cur", "at", "badv", "ext"]),
+        _json,
+    ),
+    st.dictionaries(st.sampled_from(["banner", "native", "pmp", "bidfloor", "secure"]), _json),
+)
+def test_no_odd_field_breaks_a_request(fields: dict[str, Any], imp: dict[str, Any]) -> None:
+    body = json.dumps({"id": "r", "imp": [{"id": "1", **imp}], **fields})
+    try:
+        request = decode(body.encode())
+    except InvalidRequest:
+        assert "NaN" in body or "Infinity" in body
+        return
+    assert opportunity(request, "demo").request_id == "r"
+
+
+def test_numbers_written_as_text_and_whole_floats_are_read() -> None:
+    imp = read_imp(banner={"w": "300", "h": 250.0}, secure="1", bidfloor="0.5")
+    assert (imp.banner.w, imp.banner.h, imp.secure, imp.bidfloor) == (300, 250, 1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "odd"),
+    [("tmax", "soon"), ("cur", "USD"), ("device", []), ("site", 3), ("badv", {}), ("regs", "x")],
+)
+def test_an_optional_field_that_cannot_be_read_is_absent(name: str, odd: Any) -> None:
+    assert getattr(read(**{name: odd}), name) is None
+
+
+def test_only_the_odd_field_is_lost() -> None:
+    device = read(device={"ua": {"a": 1}, "ip": "192.0.2.1", "geo": {"country": 5, "lat": 1.5}})
+    assert device.device is not None
+    assert (device.device.ua, device.device.ip) == (None, "192.0.2.1")
+    assert device.device.geo is not None
+    assert device.device.geo.lat == 1.5
+
+
+def test_unknown_fields_and_a_byte_order_mark_are_tolerated() -> None:
+    assert read(novelty={"a": [1]}).id == "r"
+    assert decode(b"\xef\xbb\xbf" + json.dumps({"id": "r", "imp": [IMP]}).encode()).id == "r"
+
+
+def test_defaults_of_the_standard() -> None:
+    request = read()
+    assert (request.at, request.test, request.imp[0].bidfloor) == (2, 0, 0.0)
+    assert request.imp[0].bidfloorcur == "USD"
+    deal = read_imp(bidfloorcur="EUR", pmp={"deals": [{"id": "d"}]}).pmp.deals[0]
+    assert deal.bidfloorcur == "USD"  # does not inherit from imp (§3.2.12)
+
+
+FOLDED = [
+    ("regs", "gdpr", 1, 0),
+    ("regs", "us_privacy", "1YNN", "1---"),
+    ("regs", "gpp", "DBAA", "DBAB"),
+    ("regs", "gpp_sid", [7], [8]),
+    ("regs", "coppa", 1, 0),
+    ("user", "consent", "CP", "CQ"),
+]
+
+
+@pytest.mark.parametrize(("place", "name", "new", "old"), FOLDED)
+def test_the_old_place_is_read_and_the_new_one_wins(
+    place: str, name: str, new: Any, old: Any
+) -> None:
+    only_old = getattr(read(**{place: {"ext": {name: old}}}), place)
+    assert getattr(only_old, name) == old
+    both = getattr(read(**{place: {name: new, "ext": {name: old}}}), place)
+    assert getattr(both, name) == new
+    only_new = getattr(read(**{place: {name: new}}), place)
+    assert getattr(only_new, name) == new
+
+
+def test_eids_and_schain_move_as_well() -> None:
+    eid = {"source": "s.example", "uids": [{"id": "u"}]}
+    chain = {"complete": 1, "nodes": [{"asi": "x.example", "sid": "1"}]}
+    request = read(user={"ext": {"eids": [eid]}}, source={"ext": {"schain": chain}})
+    assert request.user is not None
+    assert request.user.eids is not None
+    assert request.user.eids[0].source == "s.example"
+    assert request.source is not None
+    assert request.source.schain is not None
+    assert request.source.schain.nodes is not None
+    assert request.source.schain.nodes[0].sid == "1"
+
+
+def test_lone_surrogates_do_not_come_back_out() -> None:
+    request = decode(b'{"id":"r\\ud800","imp":[{"id":"1"}]}')
+    request.id.encode()
+
+
+@needs_corpus
+def test_every_request_of_the_corpus_is_read_or_invalid() -> None:
+    read_all = refused = 0
+    for line in (CORPUS / "requests.jsonl").read_text().splitlines():
+        case = json.loads(line)
+        body = json.dumps(case["body"]).encode()
+        try:
+            found = opportunity(decode(body), "demo")
+        except InvalidRequest:
+            refused += 1
+            if case["schema_ok"]:
+                # The proto's schema cannot say that an imp id is required, or one of site and app.
+                assert not _is_lawful(case["body"]), case["src"]
+        else:
+            read_all += 1
+            assert found.request_id == str(case["body"]["id"])
+    assert read_all > 1500
+    assert refused < 300
+
+
+def _is_lawful(body: Any) -> bool:
+    """The rules of §3.2 by which a request may be refused, read from the plain JSON."""
+    imps = body.get("imp")
+    return bool(
+        body.get("id")
+        and imps
+        and all(imp.get("id") for imp in imps)
+        and sum(name in body for name in ("site", "app", "dooh")) <= 1
+    )
+
+
+@needs_corpus
+def test_no_invalid_request_of_the_corpus_breaks_the_decoder() -> None:
+    for line in (CORPUS / "invalid_requests.jsonl").read_text().splitlines():
+        case = json.loads(line)
+        body = case["raw"] if "raw" in case else json.dumps(case["body"])
+        try:
+            opportunity(decode(body.encode()), "demo")
+        except InvalidRequest:
+            continue
+        assert isinstance(case.get("body"), dict), case["src"]
+        assert _is_lawful(case["body"]), case["src"]
