@@ -59,7 +59,7 @@ class Measured:
     client_core_busy: float
     """Share of time the core of client and store was not idle."""
     foreign: float
-    """Share of the server's core that went to other processes: noise in all the figures."""
+    """Share of the server's core that others took, a hypervisor too: noise in all the figures."""
 
     @property
     def client_saturated(self) -> bool:
@@ -84,7 +84,7 @@ def measured(side: Side, step: Step, cores: Cores) -> Measured:
             total(after, name) - total(before, name)
             for name in ("bidder_requests_total", "bidder_rows_scored_total")
         )
-        rows = scored / requests if requests else 0.0
+        rows = scored / requests if requests else None
     cpu_us = usage.cpu_seconds / result.answered * 1e6 if result.answered else inf
     foreign = max(0.0, server_busy - usage.cores)
     return Measured(replace(result, usage=usage), cpu_us, rows, client_busy, foreign)
@@ -134,7 +134,8 @@ def compare(
                 runs[side.name].append(measured(side, step, cores))
                 one = runs[side.name][-1]
                 say(f"{side.name}: {one.cpu_us:.1f} us CPU, p99 {one.result.p99_ms:.1f} ms")
-    quiet = measured(bidder, Step(rates["bidder"] * QUIET_SHARE, seconds), cores)
+    highest = rates["bidder"] or runs["bidder"][-1].result.achieved_rps
+    quiet = measured(bidder, Step(highest * QUIET_SHARE, seconds), cores)
     return _figures(runs["bidder"], runs["bare"], quiet)
 
 
@@ -197,7 +198,9 @@ def _notes(bidder: Sequence[Measured], bare: Sequence[Measured], saturated: bool
         notes.append("The client was saturated: the ratio of throughputs is void.")
     foreign = max(one.foreign for one in (*bidder, *bare))
     if foreign > MAX_FOREIGN:
-        notes.append(f"Other processes took {foreign:.0%} of the server's core: measure again.")
+        notes.append(
+            f"Others took {foreign:.0%} of the server's core (the hypervisor too): measure again."
+        )
     for name, side in (("bidder", bidder), ("bare", bare)):
         wrong = {broken(one.result, p99_ms=inf) for one in side} - {""}
         notes += [f"{name}: not sustained in every repeat: {why}." for why in sorted(wrong)]
