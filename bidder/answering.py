@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from datetime import date
 from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from bidder import ids
 from bidder.campaigns.catalogue import Creative, LineItem
@@ -21,6 +24,7 @@ from bidder.pricing import Hold
 from bidder.privacy import Permission
 from bidder.scoring.features import VERSION as FEATURE_VERSION
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 CONSENT_PARAMETERS = (1, 2)
 """DSA parameters of a bid on a known person: profiling and basic advertising."""
 
@@ -56,7 +60,9 @@ class Answerer:
     def __init__(self, tokens: Tokens, base: str) -> None:
         self._tokens = tokens
         self._base = base
-        self._secure_base = "https://" + base.partition("://")[2]
+        # A browser trusts its own machine as it does HTTPS (W3C Secure Contexts §3.1).
+        local = urlsplit(base).hostname in LOOPBACK
+        self._secure_base = base if local else "https://" + base.partition("://")[2]
 
     def write(self, source: Source, offered: Sequence[Offered]) -> tuple[bytes, int]:
         """The answer, and how many of `offered` are in it; the exchange may limit its size, and
@@ -71,7 +77,7 @@ class Answerer:
         )
 
     def urls(self, sealed: Sealed, exchange: Exchange, *, secure: bool) -> Urls:
-        """The addresses that go into the markup: HTTPS on a secure page, whatever we listen on."""
+        """The addresses that go into the markup: HTTPS on a secure page, unless we are local."""
         base = self._secure_base if secure else self._base
         token = self._tokens.seal(sealed, Audience.BROWSER)
         price = exchange.price_parameter("adm")
@@ -86,7 +92,9 @@ class Answerer:
         item, creative = choice.line_item, choice.candidate.creative
         campaign = item.campaign
         sealed = _seal(source, offered)
-        token = self._tokens.seal(sealed, Audience.EXCHANGE)
+        # The page's address is needed again only where the markup is our answer to the win notice.
+        told = sealed if exchange.markup == "win_notice" else replace(sealed, url="")
+        token = self._tokens.seal(told, Audience.EXCHANGE)
         width, height = choice.candidate.size
         registered = creative.registered.get(exchange.name, "")
         deal = choice.market.deal
@@ -207,7 +215,7 @@ def _seal(source: Source, offered: Offered) -> Sealed:
         person=offered.person,
         page=offered.page,
         test=source.offer.test,
-        measure=source.permission.measure,
+        measure=source.permission.measure and source.permission.target,
         url=creative.click_url,
     )
 

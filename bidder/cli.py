@@ -92,6 +92,18 @@ def worker(
         raise _fail(f"worker {index}: {problem}") from None
 
 
+@app.command(name="compile", hidden=True)
+def compile_campaigns(config: Config = CONFIG) -> None:
+    """Check the configuration and lay it ready for the workers: what `serve` does at a reload."""
+    from bidder.server import loading
+
+    given = _settings(config)
+    try:
+        loading.publish(loading.check(config, given, time.time()), given)
+    except (loading.CannotLoad, OSError) as problem:
+        raise _fail(str(problem)) from None
+
+
 @app.command()
 def check(
     directory: Annotated[Path, typer.Argument(help="The configuration folder.")] = CONFIG,
@@ -126,12 +138,13 @@ def explain_request(
     """Why would we bid on this request, or not? Nothing is spent or logged."""
     from bidder.openrtb.opportunity import opportunity
     from bidder.openrtb.request import InvalidRequest, decode
+    from bidder.server import loading
     from bidder.server.explaining import explained
-    from bidder.server.loading import CannotLoad, load_serving
+    from bidder.server.loading import CannotLoad
 
     given, at = _settings(config), _moment(now).timestamp()
     try:
-        serving = load_serving(config, given, at)
+        serving = loading.serving(config, given, loading.check(config, given, at))
         offer = opportunity(decode(request.read_bytes()), exchange)
     except (CannotLoad, InvalidRequest, OSError) as problem:
         raise _fail(str(problem)) from None

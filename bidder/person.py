@@ -33,7 +33,13 @@ class Profile(Struct, frozen=True, omit_defaults=True):
     baskets: dict[str, Basket] = {}
     """Advertiser -> open basket."""
     interests: dict[str, int] = {}
-    """Content category -> time of the latest signal."""
+    """Content category -> time of the latest signal, what was declared included."""
+    declared: dict[str, int] = {}
+    """Content category -> time the person told us that it interests them."""
+    refused: frozenset[str] = frozenset()
+    """Content categories that the person took out of their interests."""
+    paused_until: int = 0
+    """The person asked for no personal ads until then."""
     fewer_ads: frozenset[str] = frozenset()
     """Advertisers of which the person asked to see less."""
     opted_out: bool = False

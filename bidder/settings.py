@@ -3,7 +3,8 @@
 PORT, OPS_PORT and STATE_DIR move what two installations on one machine must not share. Secrets come
 from the environment only: BIDDER_TOKEN_KEY seals tokens (64 hexadecimal digits; several, separated
 by commas, while rotating: the first seals, all open), BIDDER_OPS_TOKEN guards the ops port's
-changes. Without a token key one is made and kept in the state folder.
+changes. BIDDER_CRM_KEY hashes what the CRM calls people (as BIDDER_TOKEN_KEY: the first hashes, the
+others still find). Without a token or CRM key one is made and kept in the state folder.
 """
 
 import os
@@ -20,6 +21,7 @@ from bidder.yamlfiles import Duration, InvalidFile, Model, Problem, read
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
 KEY_FILE = "token.key"
+CRM_KEY_FILE = "crm.key"
 
 
 class Listen(Model):
@@ -76,11 +78,21 @@ class Log(Model):
 
 
 class Retention(Model):
-    """How long things about people are kept."""
+    """How long things about people are kept, from the last time we heard of them. 396 days are the
+    13 months that the CNIL recommends."""
 
     profile: Duration = 396 * 86400
     ledger: Duration = 396 * 86400
     identifier: Duration = 396 * 86400
+    visits: Duration = 396 * 86400
+    """Visits, products seen, baskets: on the web, in the app, in a store."""
+    orders: Duration = 396 * 86400
+    contacts: Duration = 396 * 86400
+    """Emails, SMS and pushes, and subscriptions to them."""
+    match: Duration = 30 * 86400
+    """What an exchange calls a person, from a user sync."""
+    tombstone: Duration = 3 * 365 * 86400
+    """The keyed hash by which an erased person is kept out."""
 
 
 class Settings(Model):
@@ -134,12 +146,20 @@ def token_keys(state: Path, environment: Mapping[str, str] = os.environ) -> list
 
     Raises `ValueError` if one is not 64 hexadecimal digits.
     """
-    given = environment.get("BIDDER_TOKEN_KEY", "")
+    return _master_keys("BIDDER_TOKEN_KEY", state / KEY_FILE, environment)
+
+
+def crm_keys(state: Path, environment: Mapping[str, str] = os.environ) -> list[bytes]:
+    """The keys that hash what the CRM calls people, the current one first; as `token_keys`."""
+    return _master_keys("BIDDER_CRM_KEY", state / CRM_KEY_FILE, environment)
+
+
+def _master_keys(variable: str, path: Path, environment: Mapping[str, str]) -> list[bytes]:
+    given = environment.get(variable, "")
     if given:
-        return [_key(text, "BIDDER_TOKEN_KEY") for text in given.split(",")]
-    path = state / KEY_FILE
+        return [_key(text, variable) for text in given.split(",")]
     if not path.exists():
-        state.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(made, "w") as file:
             file.write(secrets.token_hex(32))
@@ -152,7 +172,7 @@ def _key(text: str, place: str) -> bytes:
     except ValueError:
         key = b""
     if len(key) != 32:
-        raise ValueError(f"{place}: a token key is 64 hexadecimal digits")
+        raise ValueError(f"{place}: a key is 64 hexadecimal digits")
     return key
 
 

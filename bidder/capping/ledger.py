@@ -1,35 +1,52 @@
 """What was this person shown? The ledger: one string in the store, read whole, written by Lua only.
 
-Layout, little endian. A header of 16 bytes: format (u8, 1), flags (u8, bit 0 = totals overflowed),
-totals (u16, how many), version (u32, changes with every write), folded until (u32, seconds), 4
-spare. Then the totals, 12 bytes each, of records that were folded: id (u32), kind (u8), channel (u8), 2
-spare, count (u32). Then the records, 36 bytes each, in no promised order:
+Little endian throughout. A header of 16 bytes: layout (u8, 1), spare (u8), totals (u16, how many),
+version (u32, changes with every write), folded until (u32, seconds), unlisted (u32). Then totals of
+16 bytes, one for each id and channel whose impressions were folded:
 
-    time (u32) kind (u8) channel and specificity (u4 each) hold (u16)
+    id (u32) what (u8) spare (3) count (u32) last (u32, seconds)
+
+Then records of 36 bytes, in no promised order:
+
+    time (u32) what (u8) specificity (u8) hold (u16, seconds)
     advertiser campaign line-item creative page (u32 each) bid key (8 bytes)
 
-Ids are the 32-bit hashes of `bidder.ids`; the id 0 in a total stands for all advertisers together.
-`hold` is how many seconds a reservation lasts. `page` is the hash of the page view (`source.tid`).
+`what` is the `Kind` in its low four bits, the `Channel` in its high four. Ids are the 32-bit hashes
+of `bidder.ids`; in a total the id 0 stands for all advertisers together. `hold` is how many seconds
+a reservation lasts. `page` is the hash of the page view (`source.tid`), 0 if unknown.
+
+**Folding** keeps a ledger small. Records older than `KEEP_SECONDS`, and the oldest impressions
+beyond `MAX_RECORDS`, become totals; clicks and conversions are dropped, after the impressions. Of
+an id beyond `MAX_TOTALS` we remember only that it was folded at most `unlisted` times (the
+Space-Saving counter of Metwally, Agrawal and El Abbadi 2005). So a count can come out too high,
+never too low: a cap may silence too long, and is never exceeded.
 """
 
 from enum import IntEnum
+from functools import cache
+from itertools import compress
 from struct import Struct as Layout
+from struct import error as LayoutError
 
 from msgspec import Struct
 
 HEADER_BYTES = 16
-TOTAL_BYTES = 12
+TOTAL_BYTES = 16
 RECORD_BYTES = 36
-RECORD_WORDS = RECORD_BYTES // 4
+_RECORD_WORDS = RECORD_BYTES // 4
 MAX_RECORDS = 128
-"""Beyond this the oldest records are folded into totals."""
-MAX_TOTALS = 256
+MAX_TOTALS = 128
+MAX_BYTES = HEADER_BYTES + TOTAL_BYTES * MAX_TOTALS + RECORD_BYTES * (MAX_RECORDS + 1)
+"""The largest ledger: one record more than `MAX_RECORDS` fits if all others are reservations."""
 KEEP_SECONDS = 31 * 86400
 """Records older than this are folded; the longest rolling window is 30 days."""
 
-_HEADER = Layout("<BBHII4x")
-_TOTAL = Layout("<IBB2xI")
+_HEADER = Layout("<BxHIII")
+_COUNT = Layout("<II")
 _RECORD = Layout("<IBBHIIIII8s")
+
+EVERYONE, ADVERTISER, CAMPAIGN, LINE_ITEM, CREATIVE, PAGE = 0, 2, 3, 4, 5, 6
+"""Which word of a record says whose it is; 0 = it does not matter."""
 
 
 class Kind(IntEnum):
@@ -52,6 +69,7 @@ class Channel(IntEnum):
 
 
 CHANNELS = {channel.name.lower(): channel for channel in Channel}
+ANY_CHANNEL = (1 << len(Channel)) - 1
 
 
 class Record(Struct, frozen=True):
@@ -64,6 +82,7 @@ class Record(Struct, frozen=True):
     line_item: int
     creative: int
     bid_key: bytes
+    """8 bytes; of a contact or a sale that the CRM reports, a hash of its own id."""
     channel: Channel = Channel.DISPLAY
     specificity: int = 0
     """How personal the ad was, 0..15."""
@@ -74,8 +93,8 @@ class Record(Struct, frozen=True):
         """The 36 bytes of the layout."""
         return _RECORD.pack(
             self.time,
-            self.kind,
-            self.channel | self.specificity << 4,
+            self.kind | self.channel << 4,
+            self.specificity,
             min(self.hold, 0xFFFF),
             self.advertiser,
             self.campaign,
@@ -86,121 +105,151 @@ class Record(Struct, frozen=True):
         )
 
 
+def total_key(name: int, channel: int) -> bytes:
+    """How the total of one id's folded impressions in one channel begins."""
+    return _COUNT.pack(name, Kind.IMPRESSION | channel << 4)
+
+
 class Ledger:
-    """A ledger opened for counting. Columns are lists, one entry a record."""
+    """A ledger opened for counting at one moment, `now` (epoch seconds).
+
+    An exposure is an impression, or a reservation that has not ended. The latter may still become
+    an impression, so it stands at `now`.
+    """
 
     __slots__ = (
         "_columns",
-        "_exposures",
+        "_found",
+        "_records_at",
+        "_times",
+        "_whats",
+        "_words",
         "folded_until",
-        "overflowed",
+        "now",
         "raw",
-        "times",
-        "totals",
+        "unlisted",
         "version",
-        "words",
     )
 
-    def __init__(self, raw: bytes) -> None:
+    def __init__(self, raw: bytes, now: int) -> None:
         """Raises `ValueError` if `raw` is not a ledger."""
         self.raw = raw
-        self.version = 0
-        self.folded_until = 0
-        self.overflowed = False
-        self.totals: dict[tuple[int, int, int], int] = {}
-        self.times: list[int] = []
-        self.words: list[int] = []
-        """Word 1 of each record: kind, channel, specificity and hold."""
-        self._columns: memoryview | None = None
-        self._exposures: dict[tuple[int, int, int], list[int]] = {}
-        if raw:
-            self._open(raw)
+        self.now = now
+        self._columns: dict[tuple[int, int], list[int]] = {}
+        self._found: dict[tuple[int, int, int], list[int]] = {}
+        if not raw:
+            self.version = self.folded_until = self.unlisted = self._records_at = 0
+            self._times: list[int] = []
+            self._whats = b""
+            return
+        try:
+            layout, totals, self.version, self.folded_until, self.unlisted = _HEADER.unpack_from(
+                raw
+            )
+        except LayoutError as error:
+            raise ValueError(f"not a ledger: {error}") from None
+        self._records_at = start = HEADER_BYTES + totals * TOTAL_BYTES
+        if layout != 1 or len(raw) < start or (len(raw) - start) % RECORD_BYTES:
+            raise ValueError(f"not a ledger of layout 1: {len(raw)} bytes, {totals} totals")
+        self._words = memoryview(raw)[start:].cast("I")
+        self._times = self._words[::_RECORD_WORDS].tolist()
+        self._whats = raw[start + 4 :: RECORD_BYTES]
+        if Kind.RESERVATION in self._whats:
+            self._whats = self._settled()
 
-    def _open(self, raw: bytes) -> None:
-        layout, flags, totals, self.version, self.folded_until = _HEADER.unpack_from(raw)
-        if layout != 1:
-            raise ValueError(f"ledger layout {layout} is not known")
-        self.overflowed = bool(flags & 1)
-        start = HEADER_BYTES + totals * TOTAL_BYTES
-        if totals:
-            for name, kind, channel, count in _TOTAL.iter_unpack(raw[HEADER_BYTES:start]):
-                self.totals[name, kind, channel] = count
-        words = memoryview(raw)[start:].cast("I")
-        self._columns = words
-        self.times = words[0::RECORD_WORDS].tolist()
-        self.words = words[1::RECORD_WORDS].tolist()
-
-    def column(self, word: int) -> list[int]:
-        """One field of every record: 2 advertiser, 3 campaign, 4 line item, 5 creative, 6 page."""
-        return [] if self._columns is None else self._columns[word::RECORD_WORDS].tolist()
-
-    def exposures(self, word: int, name: int, channels: int, now: int) -> list[int]:
-        """Ascending times of exposures whose field `word` is `name` (`word` 0 = of anyone).
-
-        An exposure is an impression, or a reservation that has not ended by `now`; the latter may
-        still become an impression, so it stands at `now`. `channels` is a bit mask of `Channel`.
-        """
-        key = (word, name, channels)
-        found = self._exposures.get(key)
-        if found is None:
-            if word:
-                rows = [
-                    (time, flags)
-                    for time, flags, owner in zip(
-                        self.times, self.words, self.column(word), strict=True
-                    )
-                    if owner == name
-                ]
+    def _settled(self) -> bytes:
+        """What the records come to at `now`: reservations are exposures, or nothing any more."""
+        whats = bytearray(self._whats)
+        holds = self._words[1::_RECORD_WORDS]
+        at = whats.find(Kind.RESERVATION)
+        while at >= 0:
+            if self._times[at] + (holds[at] >> 16) > self.now:
+                whats[at] = Kind.IMPRESSION
+                self._times[at] = self.now
             else:
-                rows = list(zip(self.times, self.words, strict=True))
-            found = []
-            for time, flags in rows:
-                if channels >> (flags >> 8 & 15) & 1:
-                    kind = flags & 255
-                    if kind == Kind.IMPRESSION:
-                        found.append(time)
-                    elif kind == Kind.RESERVATION and time + (flags >> 16) > now:
-                        found.append(now)
-            found.sort()
-            self._exposures[key] = found
+                whats[at] = 0
+            at = whats.find(Kind.RESERVATION, at)
+        return bytes(whats)
+
+    def exposures(self, word: int, name: int, channels: int) -> list[int]:
+        """Ascending times of exposures whose field `word` is `name`; do not change the list.
+
+        `channels` is a bit mask of `Channel`. Folded impressions are not among them.
+        """
+        return self.times(word, name, channels << 4 | Kind.IMPRESSION)
+
+    def actions(self, kind: Kind, word: int, name: int) -> list[int]:
+        """Ascending times of clicks or conversions, in any channel, whose field is `name`."""
+        return self.times(word, name, ANY_CHANNEL << 4 | kind)
+
+    def times(self, word: int, name: int, mask: int) -> list[int]:
+        """As `exposures`, for a mask of channels (from bit 4 on) and a `Kind` (the low four)."""
+        key = (word, name, mask)
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = self._select(word, name, mask)
         return found
 
-    def folded(self, name: int, kind: int, channels: int) -> int:
-        """How many folded records of this kind belong to `name`, over the masked channels."""
-        if not self.totals:
-            return 0
-        return sum(
-            count
-            for (owner, what, channel), count in self.totals.items()
-            if owner == name and what == kind and channels >> channel & 1
-        )
-
-    def actions(self, kind: int, advertiser: int) -> list[int]:
-        """Ascending times of the clicks or conversions (`kind`) of one advertiser."""
-        rows = zip(self.times, self.words, self.column(2), strict=True)
+    def _select(self, word: int, name: int, mask: int) -> list[int]:
+        if not word:
+            return sorted(self._column(0, mask))
+        if name.to_bytes(4, "little") not in self.raw:  # 0.1 us, and true for most ids
+            return []
+        owners = self._column(word, mask)
         return sorted(
-            [time for time, flags, owner in rows if flags & 255 == kind and owner == advertiser]
-        )
+            [time for time, owner in zip(self._column(0, mask), owners, strict=True)
+             if owner == name]
+        )  # fmt: skip
+
+    def _column(self, word: int, mask: int) -> list[int]:
+        """One field of the records of this kind in these channels, in the ledger's order."""
+        key = (word, mask)
+        column = self._columns.get(key)
+        if column is None:
+            column = self._words[word::_RECORD_WORDS].tolist() if word else self._times
+            chosen = self._whats.translate(_chooser(mask))
+            if 0 in chosen:
+                column = list(compress(column, chosen))
+            self._columns[key] = column
+        return column
+
+    def folded(self, keys: tuple[bytes, ...], most: int) -> list[int]:
+        """Times of the folded impressions under these `total_key`s, at most `most` of each.
+
+        Each is said to have happened when the latest of them did: no earlier one can be missed.
+        """
+        times: list[int] = []
+        for key in keys:
+            at = self.raw.find(key, HEADER_BYTES, self._records_at)
+            while at % TOTAL_BYTES and at > 0:
+                at = self.raw.find(key, at + 1, self._records_at)
+            if at > 0:
+                count, last = _COUNT.unpack_from(self.raw, at + 8)
+            else:
+                count, last = self.unlisted, self.folded_until
+            times += [last] * min(count, most)
+        return times
 
     def advertisers_on(self, page: int) -> set[int]:
         """Whose ads stand on this page view already, or may yet."""
-        pages = zip(self.column(6), self.column(2), strict=True)
+        if not page or page.to_bytes(4, "little") not in self.raw:
+            return set()
+        mask = ANY_CHANNEL << 4 | Kind.IMPRESSION
+        pages = zip(self._column(PAGE, mask), self._column(ADVERTISER, mask), strict=True)
         return {advertiser for shown_on, advertiser in pages if shown_on == page}
 
     def plus(self, record: Record) -> "Ledger":
         """This ledger as it will be with one more record: for counting, never for storing."""
-        return Ledger((self.raw or _HEADER.pack(1, 0, 0, 0, 0)) + record.pack())
+        return Ledger((self.raw or _HEADER.pack(1, 0, 0, 0, 0)) + record.pack(), self.now)
 
     def records(self) -> list[Record]:
         """Every record, as stored."""
-        if self._columns is None:
-            return []
         return [
             Record(
                 time=time,
-                kind=Kind(kind),
-                channel=Channel(where & 15),
-                specificity=where >> 4,
+                kind=Kind(what & 15),
+                channel=Channel(what >> 4),
+                specificity=specificity,
                 hold=hold,
                 advertiser=advertiser,
                 campaign=campaign,
@@ -210,9 +259,13 @@ class Ledger:
                 bid_key=bid_key,
             )
             for (
-                time, kind, where, hold, advertiser, campaign, line_item, creative, page, bid_key,
-            ) in _RECORD.iter_unpack(self._columns.tobytes())
+                time, what, specificity, hold, advertiser, campaign, line_item, creative, page,
+                bid_key,
+            ) in _RECORD.iter_unpack(self.raw[self._records_at :])
         ]  # fmt: skip
 
 
-EMPTY = Ledger(b"")
+@cache
+def _chooser(mask: int) -> bytes:
+    """Translates `what` to 1 where it has the kind and one of the channels of `mask`, else to 0."""
+    return bytes((mask & 15) == (what & 15) and mask >> 4 >> (what >> 4) & 1 for what in range(256))

@@ -39,7 +39,8 @@ def fits(
         return NoBid.NO_CREATIVE
     if exchange.markup == "registered" and not creative.registered.get(exchange.name):
         return NoBid.NO_CREATIVE
-    if not (creative.apis <= slot.apis and creative.expandable <= slot.expandable):
+    apis = slot.apis if creative.native is None else slot.native_apis
+    if not (creative.apis <= apis and creative.expandable <= slot.expandable):
         return NoBid.NO_CREATIVE
     if creative.native is None and not _takes_banner(creative, slot):
         return NoBid.NO_CREATIVE

@@ -70,7 +70,7 @@ def receive(kind: Kind, query: Mapping[str, str], desk: Desk, now: float) -> Not
     sealed = _open(desk, query.get("t", ""), Audience.BROWSER if browser else Audience.EXCHANGE)
     _check_life(kind, sealed, now)
     if kind == "click":
-        click_id = desk.tokens.seal(sealed, Audience.CLICK)
+        click_id = desk.tokens.seal(sealed, Audience.CLICK) if sealed.measure else ""
         return ClickEvent(**_common(sealed, desk, now), click_id=click_id)
     exchange = desk.exchanges.get(sealed.exchange)
     if exchange is None:
@@ -84,6 +84,8 @@ def receive(kind: Kind, query: Mapping[str, str], desk: Desk, now: float) -> Not
         )
     if kind == "impression" and exchange.billing_notices:
         return ImpressionEvent(**common)
+    if kind == "win" and "nurl" not in exchange.price_in:
+        return WinEvent(**common)
     price = _price(query.get("p", ""), exchange, sealed)
     if kind == "win":
         return WinEvent(**common, price_cpm_micros=price)

@@ -3,13 +3,14 @@
 The *exchange* token goes into `nurl`, `burl` and `lurl`; the *browser* token into the markup; the
 *click* token to the landing page. Each is AES-256-GCM under a key of its own, so that any worker on
 any host reads it, no page can, and none passes for another. The nonce is the bid id, 12 bytes that
-never come twice; a token is sealed at most once per bid and audience, always over the same fields.
+never come twice; whatever is sealed again for a bid and audience is sealed over the same fields.
 
     text = base64url( key number (1) | bid id (12) | sealed fields | tag (16) )
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
+from hashlib import blake2b
 from struct import Struct as Layout
 
 from cryptography.exceptions import InvalidTag
@@ -67,7 +68,8 @@ class Sealed(Struct, frozen=True):
     measure: bool = False
     """Clicks and conversions may be tied to the person (`Permission.measure`)."""
     url: str = ""
-    """Where a click leads; only in browser tokens."""
+    """Where a click leads: in browser tokens, and in exchange tokens where a win notice is answered
+    with the markup. Never in click tokens."""
 
 
 class Tokens:
@@ -86,7 +88,7 @@ class Tokens:
     def seal(self, sealed: Sealed, audience: Audience) -> str:
         """The token, as web-safe text."""
         holder = sealed.holder.encode()[:_HOLDER_LIMIT]
-        url = sealed.url.encode() if audience is Audience.BROWSER else b""
+        url = b"" if audience is Audience.CLICK else sealed.url.encode()
         fields = _FIELDS.pack(
             sealed.exchange,
             sealed.advertiser,
@@ -112,12 +114,28 @@ class Tokens:
         """What a token says. Raises `InvalidToken` on anything we did not seal for `audience`."""
         try:
             raw = ids.from_text(text)
+            if ids.to_text(raw) != text:  # base64 has several spellings; ours has one
+                raise InvalidToken("not as we write it")
             cipher = self._ciphers[raw[0], audience]
             bid_id = raw[1:_HEAD]
             fields = cipher.decrypt(bid_id, raw[_HEAD:], raw[:1])
         except (ValueError, IndexError, KeyError, InvalidTag):
             raise InvalidToken("not a token of ours") from None
         return _read(bid_id, fields)
+
+
+def numbered(masters: Sequence[bytes]) -> dict[int, bytes]:
+    """Master keys under numbers that follow from the keys, so that a key keeps its number while
+    others come and go beside it.
+
+    Raises `ValueError` if two of them have the same number, which one pair in 256 has.
+    """
+    found: dict[int, bytes] = {}
+    for master in masters:
+        number = blake2b(master, digest_size=1, person=b"bidder key").digest()[0]
+        if found.setdefault(number, master) != master:
+            raise ValueError("two token keys have the same number: make another new one")
+    return found
 
 
 def _read(bid_id: bytes, fields: bytes) -> Sealed:

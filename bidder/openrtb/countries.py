@@ -35,9 +35,13 @@ GDPR_COUNTRIES = frozenset(
 """The EEA with its outermost regions, the United Kingdom and Switzerland."""
 
 
+_ALSO = {"UK": "GB", "EL": "GR"}
+"""Reserved codes that the United Kingdom and Greece are written with too."""
+
+
 def alpha_2(country: str | None) -> str:
     """The alpha-2 code of a country written either way, in any case; empty if unknown."""
     if not country:
         return ""
     code = country.upper()
-    return ALPHA_2.get(code) or (code if code in COUNTRIES else "")
+    return ALPHA_2.get(code) or (code if code in COUNTRIES else _ALSO.get(code, ""))

@@ -4,8 +4,7 @@ An `Opportunity` says where, on what device, for whom and under which rules; its
 each `imp` would take. Every room behind the decoder reads these and never the wire.
 """
 
-from functools import lru_cache
-
+import msgspec
 from msgspec import Struct
 
 from bidder.openrtb.countries import alpha_2
@@ -18,9 +17,11 @@ from bidder.openrtb.request import (
     Geo,
     Imp,
     Inventory,
+    Native,
     Regs,
     User,
 )
+from bidder.openrtb.user_agent import of_device
 
 DEVICE_TYPES = {
     1: "mobile",
@@ -39,6 +40,7 @@ MAX_SLOTS = 32
 """What of one request we look at: more sizes or slots than this cost us more than they bring."""
 
 _EMPTY: frozenset[str] = frozenset()
+_EMPTY_NUMBERS: frozenset[int] = frozenset()
 _NO_GEO, _NO_DEVICE, _NO_USER, _NO_REGS = Geo(), Device(), User(), Regs()
 _NO_INVENTORY, _NO_BANNER = Inventory(), Banner()
 
@@ -106,6 +108,7 @@ class Slot(Struct, frozen=True, gc=False):
     mimes: frozenset[str]
     """Accepted content types; empty = any."""
     apis: frozenset[int]
+    """API frameworks that a banner may use; what is not listed is not supported."""
     viewability: float
     """Predicted, 0..1; -1 = unknown."""
     exp_seconds: int
@@ -113,6 +116,8 @@ class Slot(Struct, frozen=True, gc=False):
     tag_id: str
     expandable: frozenset[int] = frozenset()
     """Directions (`expdir`) in which an ad may expand; empty = not known to be allowed."""
+    native_apis: frozenset[int] = frozenset()
+    """What `apis` is to banners, to native ads."""
 
 
 class Opportunity(Struct, frozen=True, gc=False):
@@ -176,9 +181,10 @@ def opportunity(request: BidRequest, exchange: str) -> Opportunity:
     user = request.user or _NO_USER
     regs = request.regs or _NO_REGS
     geo = device.geo or _NO_GEO
+    home = user.geo or _NO_GEO
     place = request.site or request.app or request.dooh or _NO_INVENTORY
-    country = alpha_2(geo.country)
-    os, browser, form = _user_agent(device)
+    country = alpha_2(geo.country) or alpha_2(home.country)
+    os, browser, form = of_device(device)
     taxonomy = request.cattax or 1
     publisher = place.publisher
     ext = regs.ext
@@ -211,7 +217,7 @@ def opportunity(request: BidRequest, exchange: str) -> Opportunity:
         device=DEVICE_TYPES.get(device.devicetype or 0) or form,
         os=os,
         browser=browser,
-        language=(device.language or "")[:2].lower(),
+        language=(device.language or device.langb or "")[:2].lower(),
         supply="site" if request.site else "app" if request.app else "dooh" if request.dooh else "",
         domain=_domain(place),
         bundle=place.bundle or "",
@@ -221,7 +227,7 @@ def opportunity(request: BidRequest, exchange: str) -> Opportunity:
         keywords=place.keywords or "",
         blocked_categories=categories(request.bcat, taxonomy),
         allowed_categories=categories(request.acat, taxonomy),
-        blocked_advertisers=_lower(request.badv),
+        blocked_advertisers=_domains(request.badv),
         blocked_apps=frozenset(request.bapp) if request.bapp else _EMPTY,
         seats=frozenset(request.wseat) if request.wseat else _EMPTY,
         blocked_seats=frozenset(request.bseat) if request.bseat else _EMPTY,
@@ -241,7 +247,7 @@ def categories(codes: list[str] | None, taxonomy: int) -> frozenset[str]:
     if not codes:
         return _EMPTY
     if taxonomy == 1:
-        return frozenset(codes)
+        return frozenset([code.upper() for code in codes])
     return frozenset([f"{taxonomy}:{code}" for code in codes])
 
 
@@ -267,7 +273,7 @@ def _slot(index: int, imp: Imp) -> Slot | None:
     banner = imp.banner or _NO_BANNER
     native = imp.native
     sizes, flexible = _sizes(banner)
-    native_text = (native.request or "") if native else ""
+    native_text = _native_text(native) if native else ""
     if not sizes and not flexible and not native_text:
         return None
     viewability = -1.0
@@ -297,6 +303,7 @@ def _slot(index: int, imp: Imp) -> Slot | None:
         exp_seconds=imp.exp if imp.exp and imp.exp > 0 else _usual_exp(imp),
         tag_id=imp.tagid or "",
         expandable=frozenset(banner.expdir or ()),
+        native_apis=frozenset(native.api or ()) if native else _EMPTY_NUMBERS,
     )
 
 
@@ -326,16 +333,35 @@ def _deal(deal: Deal) -> DealOffer:
         floor_currency=deal.bidfloorcur.upper(),
         auction=deal.at or 0,
         seats=frozenset(deal.wseat) if deal.wseat else _EMPTY,
-        advertisers=_lower(deal.wadomain),
+        advertisers=_domains(deal.wadomain),
     )
 
 
 def _domain(place: Inventory) -> str:
     """The site's domain, from `domain` or the page's host; lower case, without ``www.``."""
-    domain = place.domain or ""
-    if not domain and place.page:
-        domain = place.page.split("://", 1)[-1].split("/", 1)[0].split("?", 1)[0].split(":", 1)[0]
-    return domain.lower().removeprefix("www.")
+    text = place.domain or place.page or ""
+    if not text.isalnum() and any(mark in text for mark in "/?#@:"):
+        text = text.split("://", 1)[-1].lstrip("/")
+        for mark in "/?#":
+            text = text.split(mark, 1)[0]
+        text = text.rsplit("@", 1)[-1].split(":", 1)[0]
+    return _bare(text)
+
+
+def _bare(domain: str) -> str:
+    return domain.strip().lower().rstrip(".").removeprefix("www.")
+
+
+def _domains(listed: list[str] | None) -> frozenset[str]:
+    return frozenset([_bare(domain) for domain in listed]) if listed else _EMPTY
+
+
+def _native_text(native: Native) -> str:
+    """The native request as text, though some senders leave it an object (§3.2.9)."""
+    request = native.request
+    if isinstance(request, dict):
+        return msgspec.json.encode(request).decode()
+    return request or ""
 
 
 def _identifiers(user: User, device: Device) -> tuple[tuple[str, str], ...]:
@@ -356,74 +382,3 @@ def _languages(codes: list[str] | None) -> frozenset[str]:
 
 def _lower(values: list[str] | None) -> frozenset[str]:
     return frozenset([value.lower() for value in values]) if values else _EMPTY
-
-
-def _user_agent(device: Device) -> tuple[str, str, str]:
-    """(os, browser, device type) from the structured user agent, else from the string (§3.2.29)."""
-    os, browser, form = parse_user_agent(device.ua or "")
-    sua = device.sua
-    if sua is not None:
-        brands = " ".join([b.brand for b in sua.browsers or ()]).lower()
-        browser = _first(_BRANDS, brands) or browser
-        if sua.platform is not None:
-            os = _first(_SYSTEMS, sua.platform.brand.lower()) or os
-        if sua.mobile is not None:
-            form = "mobile" if sua.mobile else form or "desktop"
-    if device.os:
-        os = _first(_SYSTEMS, device.os.lower()) or os
-    return os, browser, form
-
-
-_SYSTEMS = (
-    ("iphone", "ios"),
-    ("ipad", "ios"),
-    ("ios", "ios"),
-    ("android", "android"),
-    ("windows", "windows"),
-    ("cros", "chromeos"),
-    ("chrome os", "chromeos"),
-    ("mac os", "macos"),
-    ("macos", "macos"),
-    ("macintosh", "macos"),
-    ("linux", "linux"),
-)
-_BRANDS = (
-    ("edg", "edge"),
-    ("opr/", "opera"),
-    ("opera", "opera"),
-    ("samsung", "samsung"),
-    ("firefox", "firefox"),
-    ("fxios", "firefox"),
-    ("chrom", "chrome"),
-    ("crios", "chrome"),
-    ("safari", "safari"),
-)
-_TELEVISIONS = ("smart-tv", "smarttv", "appletv", "googletv", "bravia", "roku", "aft", "tizen tv")
-
-
-@lru_cache(maxsize=4096)
-def parse_user_agent(text: str) -> tuple[str, str, str]:
-    """(os, browser, device type) of a User-Agent string; each empty if it does not say."""
-    if not text:
-        return "", "", ""
-    low = text.lower()
-    os = _first(_SYSTEMS, low)
-    browser = _first(_BRANDS, low)
-    if any(sign in low for sign in _TELEVISIONS):
-        form = "ctv"
-    elif "ipad" in low or "tablet" in low or ("android" in low and "mobile" not in low):
-        form = "tablet"
-    elif "mobi" in low or "iphone" in low or os == "android":
-        form = "mobile"
-    elif os:
-        form = "desktop"
-    else:
-        form = ""
-    return os or "other", browser or "other", form
-
-
-def _first(signs: tuple[tuple[str, str], ...], text: str) -> str:
-    for sign, name in signs:
-        if sign in text:
-            return name
-    return ""

@@ -46,7 +46,8 @@ class Banner(Wire):  # §3.2.6
 
 
 class Native(Wire):  # §3.2.9
-    request: str | None = None
+    request: str | dict[str, Any] | None = None
+    """JSON text; some senders leave it an object."""
     ver: str | None = None
     api: list[int] | None = None
     battr: list[int] | None = None
@@ -143,6 +144,7 @@ class Device(Wire):  # §3.2.18
     devicetype: int | None = None
     os: str | None = None
     language: str | None = None
+    langb: str | None = None
     ifa: str | None = None
 
 
@@ -167,6 +169,7 @@ class User(Wire):  # §3.2.20
     consent: str | None = None
     eids: list[Eid] | None = None
     keywords: str | None = None
+    geo: Geo | None = None
     ext: UserExt | None = None
 
 
@@ -339,11 +342,9 @@ def _tolerant(kind: type[T], value: Any, place: str) -> T:
 
 
 def _fit(kind: Any, value: Any, place: str) -> Any:
-    """`value` as `kind`: a scalar, a struct, a list of either, or one of them or None."""
+    """`value` as `kind`: a scalar, a struct, a list of either, or whichever fits of several."""
     if isinstance(kind, UnionType):
-        if value is None:
-            return None
-        kind = next(option for option in get_args(kind) if option is not NoneType)
+        return _fit_one(get_args(kind), value, place)
     if get_origin(kind) is list:
         if not isinstance(value, list):
             raise InvalidRequest(f"{place} should be a list")
@@ -354,3 +355,16 @@ def _fit(kind: Any, value: Any, place: str) -> Any:
     if isinstance(value, str):
         value = value.encode("utf-8", "replace").decode()  # lone surrogates cannot be sent back
     return msgspec.convert(value, kind, strict=False)
+
+
+def _fit_one(kinds: tuple[Any, ...], value: Any, place: str) -> Any:
+    """`value` as the first of `kinds` that it fits. Raises what the last of them raises."""
+    if value is None:
+        return None
+    *others, last = [kind for kind in kinds if kind is not NoneType]
+    for kind in others:
+        try:
+            return _fit(kind, value, place)
+        except (InvalidRequest, msgspec.ValidationError):
+            continue
+    return _fit(last, value, place)

@@ -12,8 +12,12 @@ Identifier = tuple[str, str]
 MAX_CHARS = 256
 MAX_TRIED = 8
 """Identifiers of one request that we look up, at most."""
+ANY = "*"
+"""In an order of sources: every eid source that the order does not name."""
 _LOWER_CASE = ("ifa", "email_sha256")
 """Sources whose values are hexadecimal, where case says nothing."""
+_OURS = "buyeruid."
+"""How the sources that we write ourselves begin; nobody else may speak for an exchange."""
 
 
 def usable(text: str) -> bool:
@@ -31,12 +35,30 @@ def candidates(
 ) -> list[Identifier]:
     """The usable identifiers of a request in the order of their sources in `order`, normal form.
 
-    Sources that are not in `order` are not used. `order` says `buyeruid` for that of any exchange.
+    Sources that are not in `order` are used where it says `ANY`, else not at all. `order` says
+    `buyeruid` for that of any exchange.
     """
-    given = [pair for pair in identifiers if pair[0] in order and usable(pair[1])]
-    if len(given) > 1:
-        given.sort(key=lambda pair: order.index(pair[0]))
-    return [
-        (f"buyeruid.{exchange}", value) if source == "buyeruid" else normal(source, value)
-        for source, value in given[:MAX_TRIED]
+    given = [
+        (at, source, value)
+        for source, value in identifiers
+        if (at := _place(source, order)) >= 0 and usable(value)
     ]
+    if len(given) > 1:
+        given.sort(key=_at)
+    return [
+        (f"{_OURS}{exchange}", value) if source == "buyeruid" else normal(source, value)
+        for _, source, value in given[:MAX_TRIED]
+    ]
+
+
+def _place(source: str, order: Sequence[str]) -> int:
+    """Where `source` comes in `order`; -1 = nowhere."""
+    if source in order:
+        return order.index(source)
+    if ANY in order and usable(source) and not source.startswith(_OURS) and ":" not in source:
+        return order.index(ANY)
+    return -1
+
+
+def _at(ranked: tuple[int, str, str]) -> int:
+    return ranked[0]

@@ -4,8 +4,10 @@ OpenRTB 2.6 §2: POST; 200 with bids, 204 without, 400 with an empty body for wh
 This file knows no HTTP library: `http.py` feeds it from aiohttp.
 """
 
+import re
 import zlib
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from bidder import metrics
@@ -13,12 +15,16 @@ from bidder.engine import Engine
 from bidder.metrics import Metrics
 from bidder.openrtb.opportunity import opportunity
 from bidder.openrtb.request import InvalidRequest, decode
+from bidder.reasons import NoBid
 from bidder.settings import Limits
 
 VERSION_HEADER = "x-openrtb-version"
+_VERSION = re.compile(r"[ -~]{1,32}")
+"""What is echoed of it: nothing that would break a header."""
 GZIP_FROM_BYTES = 860
 """Shorter answers fit one packet anyway."""
 GZIP_MAGIC = b"\x1f\x8b"
+_PLAIN = ("", "identity")
 
 
 class Answer(NamedTuple):
@@ -80,6 +86,9 @@ class Endpoint:
 
     async def answer(self, asked: Question) -> Answer:
         """The answer to one bid request; never raises, never later than the exchange's limit."""
+        return echoing(await self._answer(asked), asked.headers)
+
+    async def _answer(self, asked: Question) -> Answer:
         exchange = self._engine.serving.exchanges.get(asked.exchange)
         if exchange is None or not exchange.admits(asked.peer, asked.secret):
             return Answer(404)
@@ -87,11 +96,13 @@ class Endpoint:
         excess = self._load.excess()
         if excess:
             self._metrics.inc(metrics.SHEDS, excess)
+            self._no_bid(exchange.name, NoBid.OVERLOADED)
             return Answer(204)
         try:
             body = inflate(asked.body, asked.headers, self._limits.inflated_bytes)
             offer = opportunity(decode(body), exchange.name)
         except InvalidRequest:
+            self._no_bid(exchange.name, NoBid.INVALID_REQUEST)
             return Answer(400)
         deadline = exchange.deadline(asked.arrival, offer.tmax_ms)
         self._load.in_flight += 1
@@ -100,15 +111,16 @@ class Endpoint:
         finally:
             self._load.in_flight -= 1
         self._time(exchange.name, asked.arrival, deadline)
-        version = asked.headers.get(VERSION_HEADER)
-        headers = {VERSION_HEADER: version} if version else {}
         if not decision.body:
-            return Answer(204, headers=headers)
-        headers["Content-Type"] = "application/json"
+            return Answer(204)
+        headers = {"Content-Type": "application/json"}
         if exchange.gzip and len(decision.body) >= GZIP_FROM_BYTES and _takes_gzip(asked.headers):
             headers["Content-Encoding"] = "gzip"
             return Answer(200, _gzip(decision.body), headers)
         return Answer(200, decision.body, headers)
+
+    def _no_bid(self, exchange: str, reason: NoBid) -> None:
+        self._metrics.inc(metrics.NO_BIDS, exchange, reason.name.lower())
 
     def _time(self, exchange: str, arrival: float, deadline: float) -> None:
         now = self._clock()
@@ -117,33 +129,69 @@ class Endpoint:
             self._metrics.inc(metrics.LATE, exchange)
 
 
-def inflate(body: bytes, headers: Mapping[str, str], limit: int) -> bytes:
-    """The body, unpacked if it is gzip or deflate (§2.4), said so or not.
+def echoing(answer: Answer, headers: Mapping[str, str]) -> Answer:
+    """`answer` with the request's ``x-openrtb-version`` (§2.5), whatever its status."""
+    version = headers.get(VERSION_HEADER)
+    if not version or not _VERSION.fullmatch(version):
+        return answer
+    return answer._replace(headers={**answer.headers, VERSION_HEADER: version})
 
-    Raises `InvalidRequest` if it cannot be, or unpacks to more than `limit` bytes.
+
+def inflate(body: bytes, headers: Mapping[str, str], limit: int) -> bytes:
+    """The body, unpacked if it is gzip, said so or not, or deflate (§2.4).
+
+    Raises `InvalidRequest` if it is not what it says, or unpacks to more than `limit` bytes.
     """
-    encoding = headers.get("Content-Encoding", "identity").strip().lower()
+    encoding = headers.get("Content-Encoding")
     packed = body.startswith(GZIP_MAGIC)
-    if not packed and encoding in ("identity", "", "gzip"):
-        return body  # some senders announce gzip and send it plain
-    if not packed and encoding != "deflate":
-        raise InvalidRequest(f"content encoding {encoding!r} is not known")
-    unpacker = zlib.decompressobj(wbits=31 if packed else 15)
+    if encoding is None and not packed:
+        return body
+    encoding = (encoding or "").strip().lower()
+    if encoding in _PLAIN and not packed:
+        return body
+    if packed:
+        wbits = 31
+    elif encoding == "deflate":
+        # RFC 9110 §8.4.1.2: in the zlib format, which some senders leave out.
+        wbits = 15 if int.from_bytes(body[:2], "big") % 31 == 0 else -15
+    else:
+        raise InvalidRequest(f"the body is not in the content encoding {encoding!r}")
+    unpacker = zlib.decompressobj(wbits)
     try:
-        plain = unpacker.decompress(body, limit)
+        plain = unpacker.decompress(body, limit + 1)
     except zlib.error as error:
         raise InvalidRequest(f"the body cannot be unpacked: {error}") from None
-    if unpacker.unconsumed_tail or not unpacker.eof:
-        raise InvalidRequest(f"the body is cut, or unpacks to more than {limit} bytes")
+    if len(plain) > limit:
+        raise InvalidRequest(f"the body unpacks to more than {limit} bytes")
+    if not unpacker.eof or unpacker.unused_data:
+        raise InvalidRequest("the body is cut, or followed by something else")
     return plain
 
 
 def _takes_gzip(headers: Mapping[str, str]) -> bool:
-    accepted = headers.get("Accept-Encoding", "").replace(" ", "").lower().split(",")
-    return any(
-        name in ("gzip", "*") and quality not in ("q=0", "q=0.0")
-        for name, _, quality in (one.partition(";") for one in accepted)
-    )
+    return _accepts_gzip(headers.get("Accept-Encoding", ""))
+
+
+@lru_cache(maxsize=256)
+def _accepts_gzip(accepted: str) -> bool:
+    """Whether ``Accept-Encoding`` (RFC 9110 §12.5.3) gives gzip a quality above zero."""
+    qualities = {}
+    for one in accepted.lower().split(","):
+        name, *parameters = [part.strip() for part in one.split(";")]
+        qualities[name] = 1.0
+        for key, _, value in (parameter.partition("=") for parameter in parameters):
+            if key.strip() == "q":
+                qualities[name] = _quality(value)
+    wildcard = qualities.get("*", 0.0)
+    return qualities.get("gzip", qualities.get("x-gzip", wildcard)) > 0
+
+
+def _quality(text: str) -> float:
+    """Zero if it is none: what we cannot read, the client does not want."""
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 def _gzip(body: bytes) -> bytes:

@@ -1,42 +1,82 @@
 """What does the configuration folder put into service? Everything checked before anything is used.
 
 config/ holds bidder.yaml, exchanges/, campaigns/ and rates.yaml; the models stand where bidder.yaml
-says. Any fault raises `CannotLoad` with all that was found: the old `Serving` then stays.
+says. `bidder compile`, a process of its own, runs `check` and `publish`; workers load what it
+published (`serving`). Any fault raises `CannotLoad` with all that was found, and what serves stays.
 """
 
 import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bidder.campaigns import compiled
+from bidder.campaigns.catalogue import Campaign, Catalogue
 from bidder.campaigns.loading import load as load_campaigns
 from bidder.campaigns.rates import load_rates
-from bidder.exchanges.loading import InvalidExchanges
+from bidder.exchanges.loading import InvalidExchanges, names
 from bidder.exchanges.loading import load as load_exchanges
-from bidder.exchanges.loading import names
 from bidder.scoring.model import ModelError, Scorer
 from bidder.serving import Serving
 from bidder.settings import Settings
 from bidder.yamlfiles import InvalidFile
+
+PUBLISHED = "catalogue.msgpack"
+"""In the state folder: the catalogue that workers serve."""
 
 
 class CannotLoad(ValueError):
     """The configuration or the models cannot be used; the text says where and why."""
 
 
-def load_serving(config: Path, settings: Settings, now: float) -> Serving:
-    """All that serves, from the folder `config`. Reads files: call it in a thread while serving."""
-    at = datetime.fromtimestamp(now, UTC)
+def check(config: Path, settings: Settings, now: float) -> Catalogue:
+    """The campaigns in the folder `config`, when all else in it can serve too. Takes seconds, and
+    memory, for a large one."""
     try:
-        exchanges = load_exchanges(config / "exchanges", os.environ)
-        known = names(config / "exchanges")
-        catalogue, _ = load_campaigns(config / "campaigns", now=at, exchanges=known)
-        rates = load_rates(config / "rates.yaml")
-        scorer = Scorer.load(models_folder(config, settings))
+        load_exchanges(config / "exchanges", os.environ)
+        catalogue, _ = load_campaigns(
+            config / "campaigns",
+            now=datetime.fromtimestamp(now, UTC),
+            exchanges=names(config / "exchanges"),
+        )
+        load_rates(config / "rates.yaml")
+        Scorer.load(models_folder(config, settings))
     except InvalidFile as error:
         raise CannotLoad("\n".join(map(str, error.problems))) from None
     except (InvalidExchanges, ModelError, OSError) as error:
         raise CannotLoad(str(error)) from None
-    return Serving(catalogue, exchanges, scorer, rates)
+    return catalogue
+
+
+def publish(catalogue: Catalogue, settings: Settings) -> None:
+    """Lay the catalogue ready for the workers. Atomic: a reader finds the old one or the new."""
+    path = settings.state_dir / PUBLISHED
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = path.with_suffix(".new")
+    made.write_bytes(compiled.encode(catalogue))
+    made.replace(path)
+
+
+def serving(config: Path, settings: Settings, catalogue: Catalogue | None = None) -> Serving:
+    """All that serves, with the published catalogue unless one is given. While serving, call it
+    in a thread."""
+    try:
+        if catalogue is None:
+            catalogue = compiled.decode((settings.state_dir / PUBLISHED).read_bytes())
+        return Serving(
+            catalogue,
+            load_exchanges(config / "exchanges", os.environ),
+            Scorer.load(models_folder(config, settings)),
+            load_rates(config / "rates.yaml"),
+        )
+    except InvalidFile as error:
+        raise CannotLoad("\n".join(map(str, error.problems))) from None
+    except (InvalidExchanges, ModelError, OSError, ValueError) as error:
+        raise CannotLoad(str(error)) from None
+
+
+def published_campaigns(settings: Settings) -> tuple[Campaign, ...]:
+    """The campaigns that the workers serve."""
+    return compiled.decode_campaigns((settings.state_dir / PUBLISHED).read_bytes())
 
 
 def models_folder(config: Path, settings: Settings) -> Path:

@@ -6,11 +6,11 @@ second signal ends everything now.
 """
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -19,7 +19,9 @@ from typing import Any
 from aiohttp import web
 
 from bidder import metrics
+from bidder.campaigns.catalogue import Campaign
 from bidder.events.log import EventLog
+from bidder.exchanges.loading import load as load_exchanges
 from bidder.metrics import Metrics, Snapshot, merge
 from bidder.notices.applying import Applier
 from bidder.server.applying import KEEP_SECONDS, SWEEP_SECONDS, Follower
@@ -32,9 +34,8 @@ from bidder.server.control import (
     Reload,
     Reloaded,
 )
-from bidder.server.loading import CannotLoad, load_serving
+from bidder.server.loading import CannotLoad, published_campaigns
 from bidder.server.ops import application
-from bidder.serving import Serving
 from bidder.settings import Settings
 from bidder.store.breaker import Breaker, StoreUnavailable
 from bidder.store.coalesce import Scripts
@@ -102,7 +103,7 @@ class Supervisor:
         self._config = config
         self._settings = given
         self._store_url = store_url
-        self._serving: Serving | None = None
+        self._campaigns: tuple[Campaign, ...] = ()
         self._workers: dict[int, Process] = {}
         self._buried: list[Snapshot] = []
         """Last cells of workers that ended: counters never go back."""
@@ -118,7 +119,7 @@ class Supervisor:
 
         Raises `CannotLoad` or `WorkerDied` if it cannot start.
         """
-        self._serving = load_serving(self._config, self._settings, time.time())
+        await self._compile()
         self._metrics.set(metrics.RELOAD_OK, 1)
         self._handle_signals()
         async with AsyncExitStack() as stack:
@@ -150,9 +151,7 @@ class Supervisor:
         """Check the configuration, then have every worker load it. What was wrong, if anything."""
         async with self._reloading:
             try:
-                serving = await asyncio.to_thread(
-                    load_serving, self._config, self._settings, time.time()
-                )
+                await self._compile()
             except CannotLoad as problem:
                 return self._reloaded([str(problem)])
             answers = []
@@ -165,9 +164,19 @@ class Supervisor:
                     problems = [a.problem for a in await asyncio.gather(*answers) if a.problem]
             except TimeoutError:
                 problems = ["a worker did not answer"]
-            if not problems:
-                self._serving = serving
             return self._reloaded(problems)
+
+    async def _compile(self) -> None:
+        """Lay the configuration ready for the workers, in a process that takes its memory along.
+
+        Raises `CannotLoad` with what that process says.
+        """
+        command = [sys.executable, "-m", "bidder", "compile", "--config", str(self._config)]
+        compiling = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE)
+        _, said = await compiling.communicate()
+        if compiling.returncode:
+            raise CannotLoad(said.decode(errors="replace").strip())
+        self._campaigns = published_campaigns(self._settings)
 
     def _reloaded(self, problems: list[str]) -> list[str]:
         self._metrics.set(metrics.RELOAD_OK, not problems)
@@ -277,10 +286,10 @@ class Supervisor:
         events.mkdir(parents=True, exist_ok=True)
         own_log = EventLog(events / "supervisor")
         stack.push_async_callback(own_log.close)
-        assert self._serving is not None
+        exchanges = load_exchanges(self._config / "exchanges", os.environ)
         billing = {
             name: exchange.notice_lag_seconds + USUAL_EXP_SECONDS
-            for name, exchange in self._serving.exchanges.items()
+            for name, exchange in exchanges.items()
         }
         applier = Applier(scripts, self._metrics, self._settings.retention.ledger, billing)
         follower = Follower(
@@ -297,8 +306,7 @@ class Supervisor:
 
     def _sweeper(self, follower: Follower) -> Callable[[], Awaitable[None]]:
         async def sweep() -> None:
-            assert self._serving is not None
-            await follower.sweep(self._serving.catalogue.campaigns)
+            await follower.sweep(self._campaigns)
 
         return sweep
 

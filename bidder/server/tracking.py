@@ -80,9 +80,12 @@ class Tracking:
         return _plain(kind)
 
     def _refused(self, kind: Kind, sealed: Sealed | None) -> Answer:
-        """A click that does not count still leads where its token says; a forged one nowhere."""
+        """A click that does not count still leads where its token says, and a win still has its
+        markup; what is forged leads nowhere."""
         if kind == "click":
             return _redirect(sealed.url, "") if sealed is not None else Answer(400)
+        if kind == "win" and sealed is not None:
+            return self._win(sealed)
         return _plain(kind)
 
     def _win(self, sealed: Sealed) -> Answer:

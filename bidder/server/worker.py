@@ -24,10 +24,11 @@ from bidder.metrics import Metrics
 from bidder.notices.tokens import Tokens
 from bidder.pricing import Books
 from bidder.privacy import Rules
+from bidder.server import loading
 from bidder.server.control import Cells, Channel, Drain, FromSupervisor, Ready, Reload, Reloaded
 from bidder.server.edge import Endpoint, Load
 from bidder.server.http import Server
-from bidder.server.loading import CannotLoad, load_serving
+from bidder.server.loading import CannotLoad
 from bidder.server.tracking import Tracking
 from bidder.serving import Serving
 from bidder.settings import Settings
@@ -77,7 +78,7 @@ class Worker:
         self._start_serving()
 
     def _start_serving(self) -> None:
-        given, serving = self._settings, load_serving(self._config, self._settings, time.time())
+        given, serving = self._settings, loading.serving(self._config, self._settings)
         masters = dict(enumerate(settings.token_keys(given.state_dir)))
         tokens = Tokens(masters, current=0)
         answerer = Answerer(tokens, given.base_url)
@@ -166,9 +167,7 @@ class Worker:
     async def _reload(self) -> None:
         """Swap in a new `Serving`, or keep the old one and say why."""
         try:
-            serving = await asyncio.to_thread(
-                load_serving, self._config, self._settings, time.time()
-            )
+            serving = await asyncio.to_thread(loading.serving, self._config, self._settings)
         except CannotLoad as problem:
             self._channel.send(Reloaded(problem=str(problem)))
             return

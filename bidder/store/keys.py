@@ -11,13 +11,20 @@ key                                 value                                       
 ``i:{<person id>}``                 identifiers, msgpack list of [source, value]       people, crm
 ``a:{<person id>}``                 alias: the person id this one was merged into      crm
 ``l:{<person id>}``                 ledger                                             Lua alone
+``e:{<person id>}``                 what the CRM reported: `bidder.crm.activity`       crm
 ``c:{<campaign id32, 8 hex>}:...``  money of a campaign: spend, leases, de-duplication  Lua alone
 ``control:stops``                   set of paths that `bidder stop` silenced           the commands
+``control:erased``                  sorted set of tombstones, by when they end         crm
+``control:merges``                  set of merges under way: "<gone> <kept>"           crm
+``control:categories``              hash: 32-bit id, 8 hex -> name of a category       crm
 ==================================  =================================================  ==========
 """
 
 STOPS = "control:stops"
 SEEDED = "control:seeded"
+ERASED = "control:erased"
+MERGES = "control:merges"
+CATEGORIES = "control:categories"
 
 
 def identifier(source: str, value: str) -> str:
@@ -43,6 +50,11 @@ def alias(person: str) -> str:
 def ledger(person: str) -> str:
     """Where a person's ledger stands."""
     return "l:{" + person + "}"
+
+
+def activity(person: str) -> str:
+    """Where the visits, orders and contacts that the CRM reported of a person stand."""
+    return "e:{" + person + "}"
 
 
 def campaign(id32: int, part: str) -> str:

@@ -11,7 +11,6 @@ from bidder.openrtb.opportunity import (
     Opportunity,
     Slot,
     opportunity,
-    parse_user_agent,
 )
 from bidder.openrtb.request import decode
 
@@ -177,63 +176,52 @@ def test_the_rest_of_a_request() -> None:
     assert found.blocked_advertisers == {"bad.example"}
 
 
-CHROME = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/126.0 Safari/537.36"
-AGENTS = [
-    (CHROME, ("windows", "chrome", "desktop")),
-    (f"{CHROME} Edg/126.0", ("windows", "edge", "desktop")),
-    (f"{CHROME} OPR/110.0", ("windows", "opera", "desktop")),
-    (
-        "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605 Version/17.5 "
-        "Mobile/15E148 Safari/604.1",
-        ("ios", "safari", "mobile"),
-    ),
-    (
-        "Mozilla/5.0 (iPad; CPU OS 16_5 like Mac OS X) AppleWebKit/605 CriOS/126 Mobile Safari/604",
-        ("ios", "chrome", "tablet"),
-    ),
-    (
-        "Mozilla/5.0 (Linux; Android 14; SM-S921B) AppleWebKit/537.36 SamsungBrowser/25.0 "
-        "Chrome/121.0 Mobile Safari/537.36",
-        ("android", "samsung", "mobile"),
-    ),
-    (
-        "Mozilla/5.0 (Linux; Android 13; SM-X700) AppleWebKit/537.36 Chrome/126.0 Safari/537.36",
-        ("android", "chrome", "tablet"),
-    ),
-    (
-        "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/17.5 "
-        "Safari/605.1.15",
-        ("macos", "safari", "desktop"),
-    ),
-    (
-        "Mozilla/5.0 (X11; Linux x86_64; rv:127.0) Gecko/20100101 Firefox/127.0",
-        ("linux", "firefox", "desktop"),
-    ),
-    (
-        "Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) AppleWebKit/537.36 Chrome/126.0 Safari/537.36",
-        ("chromeos", "chrome", "desktop"),
-    ),
-    (
-        "Mozilla/5.0 (SMART-TV; Linux; Tizen 7.0) AppleWebKit/537.36 Version/7.0 TV Safari/537.36",
-        ("linux", "safari", "ctv"),
-    ),
-    ("", ("", "", "")),
-    ("curl/8.0", ("other", "other", "")),
-]
+@pytest.mark.parametrize(("written", "alpha_2"), [("UK", "GB"), ("el", "GR"), ("GBR", "GB")])
+def test_reserved_country_codes(written: str, alpha_2: str) -> None:
+    assert offered(device={"geo": {"country": written}}).country == alpha_2
 
 
-@pytest.mark.parametrize(("agent", "expected"), AGENTS)
-def test_user_agents(agent: str, expected: tuple[str, str, str]) -> None:
-    assert parse_user_agent(agent) == expected
+def test_the_persons_country_stands_in_for_the_devices() -> None:
+    home = {"geo": {"country": "FRA"}}
+    found = offered(user=home)
+    assert found.country == found.signals.country == "FR"
+    assert offered(user=home, device={"geo": {"country": "DEU"}}).country == "DE"
+    assert offered(user=home, device={"geo": {"country": "??"}}).country == "FR"
 
 
-def test_the_structured_user_agent_comes_first() -> None:
-    sua = {
-        "browsers": [{"brand": "Not A Brand"}, {"brand": "Microsoft Edge"}],
-        "platform": {"brand": "Windows"},
-        "mobile": 0,
-    }
-    found = offered(device={"ua": AGENTS[3][0], "sua": sua})
-    assert (found.os, found.browser) == ("windows", "edge")
-    assert offered(device={"devicetype": 5}).device == "tablet"
-    assert offered(device={"devicetype": 99, "ua": CHROME}).device == "desktop"
+def test_a_native_request_may_be_an_object() -> None:
+    asked = {"ver": "1.2", "assets": [{"id": 1, "title": {"len": 90}}]}
+    assert json.loads(slot(native={"request": asked}).native) == asked
+    assert slot(native={"request": json.dumps(asked)}).native == json.dumps(asked)
+    odd = slot(native={"request": asked, "ver": ["odd"]})
+    assert json.loads(odd.native) == asked, "also when the request takes the slow road"
+
+
+def test_native_apis_are_those_of_native_ads() -> None:
+    found = slot(banner={"w": 1, "h": 1, "api": [5]}, native={"request": "{}", "api": [7]})
+    assert (found.apis, found.native_apis) == ({5}, {7})
+
+
+@pytest.mark.parametrize(
+    "domain",
+    ["https://www.news.example/a?b", "News.Example.", "news.example:443", "//news.example"],
+)
+def test_a_domain_is_a_bare_host_however_it_is_sent(domain: str) -> None:
+    assert offered(site={"domain": domain}).domain == "news.example"
+
+
+def test_listed_domains_and_categories_are_compared_in_one_spelling() -> None:
+    found = offered(badv=["www.Bad.example", "bad2.example."], bcat=["iab25-3"])
+    assert found.blocked_advertisers == {"bad.example", "bad2.example"}
+    assert found.blocked_categories == {"IAB25-3"}
+
+
+def test_language_from_the_newer_field_too() -> None:
+    assert offered(device={"langb": "pt-BR"}).language == "pt"
+    assert offered(device={"language": "fr", "langb": "pt-BR"}).language == "fr"
+
+
+def test_the_stated_device_type_wins() -> None:
+    agent = "Mozilla/5.0 (Windows NT 10.0) Chrome/126.0"
+    assert offered(device={"devicetype": 5, "ua": agent}).device == "tablet"
+    assert offered(device={"devicetype": 99, "ua": agent}).device == "desktop"

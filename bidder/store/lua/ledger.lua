@@ -1,37 +1,38 @@
--- The ledger of one person: the only writer of it. Layout: bidder/capping/ledger.py.
+-- The ledger of one person: the only writer of it. Layout and folding: bidder/capping/ledger.py.
 --
 -- KEYS[1]  the ledger
--- ARGV     operation, now (seconds), ttl (seconds), most records, then by operation:
+-- ARGV     operation, now (seconds), ttl (seconds), most records, most totals, then by operation:
 --   claim    version, records...  -> 1: held; 0: full; the ledger itself: its version is another
 --   record   record, was claimed  -> "new", "late" (its reservation had ended) or "duplicate"
 --   release  bid key              -> "new" (the reservation is gone) or "absent"
 
-local HEADER, TOTAL, RECORD, MOST_TOTALS = 16, 12, 36, 256
+local HEADER, TOTAL, RECORD = 16, 16, 36
 local IMPRESSION, RESERVATION = 1, 4
 local KEEP, LATE = 31 * 86400, 3600
-local operation, now, ttl, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local operation, now, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local most, most_totals = tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local raw = redis.call('GET', KEYS[1]) or ''
-local flags, version, folded_until, totals, body = 0, 0, 0, '', ''
+local version, folded_until, unlisted, totals, body = 0, 0, 0, '', ''
 if raw ~= '' then
-  local _, count
-  _, flags, count, version, folded_until = struct.unpack('<BBHII', raw)
+  local layout, count
+  layout, count, version, folded_until, unlisted = struct.unpack('<BxHIII', raw)
+  if layout ~= 1 then return redis.error_reply('ERR ledger layout ' .. layout .. ' is unknown') end
   totals = raw:sub(HEADER + 1, HEADER + count * TOTAL)
   body = raw:sub(HEADER + count * TOTAL + 1)
 end
 
 -- Position in `body` of the record with this bid key and kind, or nil. The key ends a record.
 local function find(key, kind)
-  local from = 1
-  while true do
-    local at = body:find(key, from, true)
-    if not at then return nil end
+  local at = body:find(key, 1, true)
+  while at do
     local start = at - (RECORD - 8)
-    if start >= 1 and (start - 1) % RECORD == 0 and body:byte(start + 4) == kind then
+    if start >= 1 and (start - 1) % RECORD == 0 and body:byte(start + 4) % 16 == kind then
       return start
     end
-    from = at + 1
+    at = body:find(key, at + 1, true)
   end
+  return nil
 end
 
 local function remove(start)
@@ -40,72 +41,102 @@ end
 
 -- Drop reservations that have ended.
 local function sweep()
-  local start = 1
-  while start <= #body do
+  for start = #body - RECORD + 1, 1, -RECORD do
     if body:byte(start + 4) == RESERVATION then
-      local time, _, _, hold = struct.unpack('<IBBH', body, start)
-      if time + hold <= now then
-        remove(start)
-      else
-        start = start + RECORD
-      end
-    else
-      start = start + RECORD
+      local time, hold = struct.unpack('<IxxH', body, start)
+      if time + hold <= now then remove(start) end
     end
   end
 end
 
--- Count one folded record for each id in it, and for all advertisers together (id 0).
-local function count_folded(counts, record)
-  local _, kind, where, _, advertiser, campaign, line_item, creative =
-    struct.unpack('<IBBHIIII', record)
-  for _, id in ipairs({0, advertiser, campaign, line_item, creative}) do
-    local key = struct.pack('<IBBH', id, kind, where % 16, 0)
-    if counts[key] then
-      counts[key] = counts[key] + 1
-    elseif counts.n < MOST_TOTALS then
-      counts[key] = 1
-      counts.n = counts.n + 1
-    else
-      flags = 1 -- overflowed: lifetime caps of ids that are not here count as reached
-    end
-  end
-end
-
--- Fold what is older than any window, and the oldest of what is too many, into the totals.
--- Nothing younger than `youngest` is folded. Live reservations never are.
-local function fold(youngest)
-  if #body == 0 then return end
-  local many = #body / RECORD - most
-  if many <= 0 and struct.unpack('<I', body) >= now - KEEP then return end
-  local records = {}
-  for start = 1, #body, RECORD do
-    local record = body:sub(start, start + RECORD - 1)
-    records[#records + 1] = {struct.unpack('<I', record), record, record:byte(5)}
-  end
-  table.sort(records, function(a, b) return a[1] < b[1] end)
-  local counts = {n = 0}
+-- The totals by their first 8 bytes, each {count, last}, and how many there are.
+local function read_totals()
+  local found, many = {}, 0
   for start = 1, #totals, TOTAL do
-    counts[totals:sub(start, start + 7)] = struct.unpack('<I', totals, start + 8)
-    counts.n = counts.n + 1
+    local count, last = struct.unpack('<II', totals, start + 8)
+    found[totals:sub(start, start + 7)] = {count, last}
+    many = many + 1
+  end
+  return found, many
+end
+
+-- Forget the smallest totals, the oldest first among equals, until there are few enough.
+local function write_totals(found, many)
+  local rows = {}
+  for key, total in pairs(found) do rows[#rows + 1] = {key, total[1], total[2]} end
+  table.sort(rows, function(a, b)
+    if a[2] ~= b[2] then return a[2] > b[2] end
+    if a[3] ~= b[3] then return a[3] > b[3] end
+    return a[1] < b[1]
+  end)
+  for place = most_totals + 1, many do
+    unlisted = math.max(unlisted, rows[place][2])
+    rows[place] = nil
+  end
+  for place, row in ipairs(rows) do
+    rows[place] = row[1] .. struct.pack('<II', row[2], row[3])
+  end
+  totals = table.concat(rows)
+end
+
+-- Fold these records into the totals: one count for each id, and one for all advertisers (id 0).
+local function count(records)
+  local found, many = read_totals()
+  local before = unlisted
+  for _, record in ipairs(records) do
+    local time, what = struct.unpack('<IB', record)
+    folded_until = math.max(folded_until, time)
+    local ids = {0, struct.unpack('<IIII', record, 9)}
+    for place = 1, 5 do
+      local key = struct.pack('<II', ids[place], what)
+      local total = found[key]
+      if total then
+        total[1], total[2] = total[1] + 1, math.max(total[2], time)
+      else
+        -- It may have been here before and forgotten: at most `before` times, until `folded_until`.
+        found[key] = {before + 1, before > 0 and folded_until or time}
+        many = many + 1
+      end
+    end
+  end
+  write_totals(found, many)
+end
+
+-- Make room: what is older than any window goes, then the oldest of what is too many: impressions,
+-- then clicks and conversions. Nothing younger than `youngest` and no reservation is touched.
+local function fold(youngest)
+  local many = #body / RECORD - most
+  local rows, old = {}, false
+  for start = 1, #body, RECORD do
+    local time, what = struct.unpack('<IB', body, start)
+    rows[#rows + 1] = {time, what % 16, start}
+    old = old or time < now - KEEP
+  end
+  if many <= 0 and not old then return end
+  table.sort(rows, function(a, b)
+    if (a[2] == IMPRESSION) ~= (b[2] == IMPRESSION) then return a[2] == IMPRESSION end
+    if a[1] ~= b[1] then return a[1] < b[1] end
+    return a[3] < b[3]
+  end)
+  local gone, folded = {}, {}
+  for pass = 1, 2 do -- first the old, whatever their kind; then, if that is not enough, the rest
+    for _, row in ipairs(rows) do
+      local time, kind, start = row[1], row[2], row[3]
+      local out = time < now - KEEP
+      if pass == 2 then out = many > 0 and time <= youngest end
+      if out and kind ~= RESERVATION and not gone[start] then
+        gone[start] = true
+        many = many - 1
+        if kind == IMPRESSION then folded[#folded + 1] = body:sub(start, start + RECORD - 1) end
+      end
+    end
   end
   local kept = {}
-  for _, row in ipairs(records) do
-    local time, record, kind = row[1], row[2], row[3]
-    if kind ~= RESERVATION and (time < now - KEEP or (many > 0 and time <= youngest)) then
-      count_folded(counts, record)
-      folded_until = math.max(folded_until, time)
-      many = many - 1
-    else
-      kept[#kept + 1] = record
-    end
+  for start = 1, #body, RECORD do
+    if not gone[start] then kept[#kept + 1] = body:sub(start, start + RECORD - 1) end
   end
-  counts.n = nil
-  local packed = {}
-  for key, count in pairs(counts) do
-    packed[#packed + 1] = key .. struct.pack('<I', count)
-  end
-  totals, body = table.concat(packed), table.concat(kept)
+  body = table.concat(kept)
+  if #folded > 0 then count(folded) end
 end
 
 local function save()
@@ -114,44 +145,42 @@ local function save()
   else
     version = (version + 1) % 4294967296
   end
-  local header = struct.pack('<BBHIII', 1, flags, #totals / TOTAL, version, folded_until, 0)
+  local header = struct.pack('<BBHIII', 1, 0, #totals / TOTAL, version, folded_until, unlisted)
   redis.call('SET', KEYS[1], header .. totals .. body, 'EX', ttl)
 end
 
 if operation == 'claim' then
-  if tonumber(ARGV[5]) ~= version then return raw end
+  if tonumber(ARGV[6]) ~= version then return raw end
   sweep()
-  body = body .. table.concat(ARGV, '', 6)
-  fold(now - LATE)
+  body = body .. table.concat(ARGV, '', 7)
+  fold(now - LATE) -- of a younger one, the same notice may still come again
   if #body / RECORD > most then return 0 end
   save()
   return 1
 end
 
 if operation == 'release' then
-  local start = find(ARGV[5], RESERVATION)
+  local start = find(ARGV[6], RESERVATION)
   if not start then return 'absent' end
   remove(start)
   save()
   return 'new'
 end
 
-local record = ARGV[5]
-local key, kind = record:sub(RECORD - 7), record:byte(5)
+local record = ARGV[6]
+local key, kind = record:sub(RECORD - 7), record:byte(5) % 16
 if find(key, kind) then return 'duplicate' end
+sweep()
 local outcome = 'new'
 if kind == IMPRESSION then
   local start = find(key, RESERVATION)
   if start then
-    local time, _, _, hold = struct.unpack('<IBBH', body, start)
-    if time + hold <= struct.unpack('<I', record) then outcome = 'late' end
     remove(start)
-  elseif ARGV[6] == '1' then
+  elseif ARGV[7] == '1' then
     outcome = 'late' -- it was claimed once, so its reservation has ended
   end
 end
-sweep()
 body = body .. record
-fold(now)
+fold(4294967295)
 save()
 return outcome

@@ -1,0 +1,198 @@
+"""What did this person do, as far as the CRM knows? One string of fixed records, oldest first.
+
+Layout of a record, 32 bytes, little endian:
+
+    time (u32) kind (u8) count (u8) spare (u16) advertiser (u32) category (u32)
+    value (u64, micros) reference (u64)
+
+`advertiser` and `category` are 32-bit hashes of their names. `reference` is a hash of the order
+number, 0 where there is none: two records of one order are the same purchase, the later report
+counts. Any other two records are the same if they are equal. So adding records is a union, and
+doing it twice changes nothing.
+"""
+
+from collections.abc import Mapping
+from enum import IntEnum
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+from bidder.ids import hash32
+
+DTYPE = np.dtype(
+    [
+        ("time", "<u4"),
+        ("kind", "u1"),
+        ("count", "u1"),
+        ("spare", "<u2"),
+        ("advertiser", "<u4"),
+        ("category", "<u4"),
+        ("value", "<u8"),
+        ("reference", "<u8"),
+    ]
+)
+RECORD_BYTES = 32
+Records = npt.NDArray[np.void]
+
+MAX_RECORDS = 128
+"""Of one person: the newest, though up to `MAX_PURCHASES` purchases go before anything else."""
+MAX_PURCHASES = 64
+
+
+class Kind(IntEnum):
+    """What a record says happened. Numbers are stored: never change one."""
+
+    VISIT = 1
+    PRODUCT = 2
+    BASKET = 3
+    BASKET_EMPTIED = 4
+    PURCHASE = 5
+    STORE_VISIT = 6
+    STORE_PURCHASE = 7
+    APP_VISIT = 8
+    REFUND = 9
+    SUBSCRIBED = 16
+    UNSUBSCRIBED = 17
+    EMAIL_SENT = 20
+    EMAIL_OPENED = 21
+    EMAIL_CLICKED = 22
+    SMS_SENT = 24
+    SMS_CLICKED = 26
+    PUSH_SENT = 28
+    PUSH_OPENED = 29
+    PUSH_CLICKED = 30
+
+
+NAMES = {kind.name.lower(): kind for kind in Kind}
+PURCHASES = (Kind.PURCHASE, Kind.STORE_PURCHASE)
+VISITS = (Kind.VISIT, Kind.PRODUCT, Kind.BASKET, Kind.APP_VISIT, Kind.PURCHASE)
+"""What only someone on the site or in the app can do."""
+FIRST_CONTACT = 16
+"""Kinds from here on are contacts and subscriptions."""
+
+
+class Event(Struct, frozen=True):
+    """One record, readable."""
+
+    time: int
+    kind: str
+    advertiser: str
+    category: str = ""
+    value_micros: int = 0
+    products: int = 0
+
+
+class Keep(Struct, frozen=True):
+    """How long records are kept, in seconds, by what they are."""
+
+    visits: int
+    orders: int
+    contacts: int
+
+
+def category_id(name: str) -> int:
+    """The 32-bit id by which a record names a category, however it is capitalised; 0 = none."""
+    name = name.strip().lower()
+    return hash32(name) if name else 0
+
+
+def reference(order: str, advertiser: str) -> int:
+    """The id by which a record names an order; 0 = none."""
+    order = order.strip()
+    if not order:
+        return 0
+    digest = blake2b(f"{advertiser}\0{order}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") or 1
+
+
+def record(
+    time: int,
+    kind: Kind,
+    advertiser: int,
+    *,
+    category: int = 0,
+    value_micros: int = 0,
+    count: int = 0,
+    reference: int = 0,
+) -> bytes:
+    """One packed record. Ids as `hash32`, `category_id` and `reference` make them."""
+    row = (time, kind, min(count, 255), 0, advertiser, category, value_micros, reference)
+    return np.array([row], DTYPE).tobytes()
+
+
+def opened(raw: bytes | None) -> Records:
+    """The records of a stored value; what follows the last whole one is left out."""
+    if not raw:
+        return np.empty(0, DTYPE)
+    return np.frombuffer(raw, DTYPE, count=len(raw) // RECORD_BYTES)
+
+
+def united(old: bytes | None, new: bytes) -> bytes:
+    """`old` with the records of `new`: sorted, each once, at most `MAX_RECORDS`."""
+    if not old and len(new) == RECORD_BYTES:
+        return new
+    return tidy(np.concatenate([opened(old), opened(new)])).tobytes()
+
+
+def tidy(records: Records) -> Records:
+    """Records of one person (later reports later) in order of time, each once, not too many."""
+    records = _last_of_each_order(records)
+    records = np.unique(records.view("V32")).view(DTYPE)
+    records = records[np.lexsort((records["kind"], records["time"]))]
+    if len(records) <= MAX_RECORDS:
+        return records
+    bought = is_purchase(records)
+    kept = np.zeros(len(records), bool)
+    kept[np.flatnonzero(bought)[-MAX_PURCHASES:]] = True
+    others = np.flatnonzero(~kept)
+    kept[others[len(others) - (MAX_RECORDS - int(kept.sum())) :]] = True
+    return records[kept]
+
+
+def _last_of_each_order(records: Records) -> Records:
+    references = records["reference"]
+    if not references.any():
+        return records
+    backwards = records[::-1]
+    identity = np.stack([backwards["reference"], backwards["advertiser"].astype(np.uint64)], 1)
+    _, firsts = np.unique(identity, axis=0, return_index=True)
+    keep = references[::-1] == 0
+    keep[firsts] = True
+    return backwards[keep][::-1]
+
+
+def is_purchase(records: Records) -> npt.NDArray[np.bool_]:
+    """Which records are purchases, online or in a store."""
+    kind = records["kind"]
+    bought: npt.NDArray[np.bool_] = (kind == Kind.PURCHASE) | (kind == Kind.STORE_PURCHASE)
+    return bought
+
+
+def expired(records: Records, keep: Keep, now: int) -> npt.NDArray[np.bool_]:
+    """Which records are older than they may be kept."""
+    life = np.where(records["kind"] >= FIRST_CONTACT, keep.contacts, keep.visits)
+    life = np.where(is_purchase(records) | (records["kind"] == Kind.REFUND), keep.orders, life)
+    old: npt.NDArray[np.bool_] = records["time"].astype(np.int64) + life <= now
+    return old
+
+
+def events(raw: bytes | None, names: Mapping[int, str]) -> list[Event]:
+    """The records of a stored value for a reader; `names` of advertisers and categories by id."""
+    return [
+        Event(
+            time=int(row["time"]),
+            kind=Kind(int(row["kind"])).name.lower(),
+            advertiser=names.get(int(row["advertiser"]), f"#{int(row['advertiser']):08x}"),
+            category=_named(int(row["category"]), names),
+            value_micros=int(row["value"]),
+            products=int(row["count"]),
+        )
+        for row in opened(raw)
+        if int(row["kind"]) in Kind._value2member_map_
+    ]
+
+
+def _named(id32: int, names: Mapping[int, str]) -> str:
+    return names.get(id32, f"#{id32:08x}") if id32 else ""

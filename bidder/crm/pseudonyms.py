@@ -1,0 +1,126 @@
+"""Under which name may the store know this customer? A keyed hash, never the plain one.
+
+Email addresses, phone numbers and CRM ids are written in one normal form and hashed with
+HMAC-SHA-256 under a key that only the environment has, cut to 128 bits. Email addresses and phone
+numbers are hashed without a key first (SHA-256, hexadecimal): so many systems export nothing else,
+and both forms must lead to the same person. CRM ids are hashed together with their advertiser,
+since two companies both have a customer number 1.
+
+While keys rotate, a person is looked for under every key and written under the current one.
+"""
+
+import hashlib
+import hmac
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from bidder.ids import to_text
+
+Kind = Literal["crm", "email", "email_sha256", "phone", "phone_sha256", "cookie"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""Kinds of names that are hashed; every other source is a pseudonym already."""
+Identifier = tuple[str, str]
+
+HASH_BYTES = 16
+_MAX_CHARS = 254
+_EMAIL = re.compile(r"[^@\s\x00-\x1f\"<>,;:\\()\[\]]{1,64}@[^@\s\x00-\x1f\"<>,;:\\()\[\]]{1,190}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PHONE_NOISE = re.compile(r"[\s.\-/()\u00a0\u202f]|\(0\)")
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
+_COUNTRY_CODES = {"FR": "33", "BE": "32", "CH": "41", "LU": "352", "GB": "44", "DE": "49",
+                  "ES": "34", "IT": "39", "NL": "31", "PT": "351", "US": "1", "CA": "1"}  # fmt: skip
+_NO_TRUNK_ZERO = frozenset({"ES", "IT", "LU", "PT", "US", "CA"})
+"""Countries where a national number is written abroad as it is at home."""
+
+
+class BadName(ValueError):
+    """This cannot be an identifier of its kind. The message never repeats it."""
+
+
+class Pseudonyms:
+    """Hashes names under one or more keys, the current one first. Raises `ValueError` for none."""
+
+    def __init__(self, keys: Sequence[bytes], country: str = "FR") -> None:
+        """`country` (alpha-2) is that of phone numbers written without one."""
+        if not keys:
+            raise ValueError("at least one key is needed")
+        self._keys = tuple(keys)
+        self._country = country
+
+    @property
+    def rotating(self) -> bool:
+        """There are old keys, under which a person may still be stored."""
+        return len(self._keys) > 1
+
+    def of(self, kind: Kind, plain: str, advertiser: str = "") -> list[Identifier]:
+        """The identifiers that `plain` stands for, one for each key, the current first.
+
+        Raises `BadName` if it is none of its kind.
+        """
+        source, text = normal(kind, plain, self._country)
+        if source == "crm":
+            text = f"{advertiser}\0{text}"
+        message = f"{source}\0{text}".encode()
+        return [(source, _hashed(key, message)) for key in self._keys]
+
+    def tombstones(self, identifier: Identifier) -> list[str]:
+        """What to know an erased identifier by, one for each key, the current first."""
+        message = f"tombstone\0{identifier[0]}\0{identifier[1]}".encode()
+        return [_hashed(key, message) for key in self._keys]
+
+    def partner(self, cookie: str, exchange: str) -> str:
+        """What we tell an exchange a browser is called: of no use to any other exchange."""
+        return _hashed(self._keys[0], f"partner\0{exchange}\0{cookie}".encode())
+
+
+def normal(kind: Kind, plain: str, country: str = "FR") -> Identifier:
+    """Source and normal form of a name of `kind`, before it is keyed. Raises `BadName`."""
+    if len(plain) > _MAX_CHARS:
+        raise BadName(f"the {kind} is longer than {_MAX_CHARS} characters")
+    text = plain.strip()
+    if not text or not text.isprintable():
+        raise BadName(f"the {kind} is empty or has odd characters")
+    if kind == "email":
+        return "email", _sha256(_email(text))
+    if kind == "phone":
+        return "phone", _sha256(phone_number(text, country))
+    if kind in ("email_sha256", "phone_sha256"):
+        text = text.lower()
+        if not _SHA256.fullmatch(text):
+            raise BadName(f"the {kind} is not 64 hexadecimal digits")
+        return kind.removesuffix("_sha256"), text
+    return kind, text
+
+
+def _email(text: str) -> str:
+    text = unicodedata.normalize("NFKC", text.removeprefix("mailto:")).strip().lower()
+    if not _EMAIL.fullmatch(text) or "." not in text.partition("@")[2].strip("."):
+        raise BadName("the email is not an address")
+    return text
+
+
+def phone_number(text: str, country: str) -> str:
+    """A phone number in E.164, `country` assumed where it names none. Raises `BadName`."""
+    digits = _PHONE_NOISE.sub("", text.replace("(0)", ""))
+    if digits.startswith("00"):
+        digits = "+" + digits[2:]
+    elif not digits.startswith("+"):
+        code = _COUNTRY_CODES.get(country)
+        if code is None:
+            raise BadName("the phone names no country")
+        if country not in _NO_TRUNK_ZERO:
+            digits = digits.removeprefix("0")
+        digits = f"+{code}{digits}"
+    if not _E164.fullmatch(digits):
+        raise BadName("the phone is not a phone number")
+    return digits
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _hashed(key: bytes, message: bytes) -> str:
+    return to_text(hmac.digest(key, message, "sha256")[:HASH_BYTES])
