@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import date
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
@@ -24,7 +23,6 @@ from bidder.pricing import Hold
 from bidder.privacy import Permission
 from bidder.scoring.features import VERSION as FEATURE_VERSION
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 CONSENT_PARAMETERS = (1, 2)
 """DSA parameters of a bid on a known person: profiling and basic advertising."""
 
@@ -60,9 +58,7 @@ class Answerer:
     def __init__(self, tokens: Tokens, base: str) -> None:
         self._tokens = tokens
         self._base = base
-        # A browser trusts its own machine as it does HTTPS (W3C Secure Contexts §3.1).
-        local = urlsplit(base).hostname in LOOPBACK
-        self._secure_base = base if local else "https://" + base.partition("://")[2]
+        self._secure_base = "https://" + base.partition("://")[2]
 
     def write(self, source: Source, offered: Sequence[Offered]) -> tuple[bytes, int]:
         """The answer, and how many of `offered` are in it; the exchange may limit its size, and
@@ -77,7 +73,7 @@ class Answerer:
         )
 
     def urls(self, sealed: Sealed, exchange: Exchange, *, secure: bool) -> Urls:
-        """The addresses that go into the markup: HTTPS on a secure page, unless we are local."""
+        """The addresses that go into the markup: HTTPS on a secure page, whatever we listen on."""
         base = self._secure_base if secure else self._base
         token = self._tokens.seal(sealed, Audience.BROWSER)
         price = exchange.price_parameter("adm")

@@ -5,7 +5,6 @@ line item why it is out.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from math import ceil
 from random import Random
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from typing import NamedTuple
 from bidder import capping
 from bidder.campaigns.catalogue import Creative, LineItem
 from bidder.capping import Kind, Ledger, Record, Rule
+from bidder.capping.ledger import CREATIVE
 from bidder.creatives.fit import fits
 from bidder.exchanges.profile import Exchange
 from bidder.ids import hash32
@@ -23,27 +23,14 @@ from bidder.pricing import Estimate, modifier, shade, value
 from bidder.reasons import NoBid
 from bidder.scoring import features
 from bidder.serving import Serving
-from bidder.targeting import survivors
+from bidder.targeting import facts, survivors
 from bidder.targeting.index import MAX_CANDIDATES, deal_for
+from bidder.trace import Detail, Refusal, Short, Trace
 
 MAX_DEALS = 16
 """Deals of one slot that we look at."""
-OWN_AUCTION = 500
-"""From here on `at` is the exchange's own (§3.2.1)."""
-WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-
-
-class Trace:
-    """Why each line item is out: the last reason counts, since it is the furthest it got."""
-
-    def __init__(self) -> None:
-        self.reasons: dict[int, NoBid] = {}
-        self.notes: dict[int, str] = {}
-
-    def out(self, index: int, reason: NoBid, note: str = "") -> None:
-        """Line item `index` got no further than this."""
-        self.reasons[index] = reason
-        self.notes[index] = note
+FIRST_PRICE, SECOND_PRICE, FIXED_PRICE = 1, 2, 3
+"""`at` (§3.2.1; the last in deals only, §3.2.12). Other numbers are the exchange's own."""
 
 
 class Candidate(NamedTuple):
@@ -133,6 +120,8 @@ class Chooser:
         trace: Trace | None = None,
     ) -> None:
         """`paces`: 32-bit campaign id -> factor on the value that spreads its spend."""
+        self.reason = NoBid.NO_CANDIDATE
+        """The furthest that any line item got which does not bid."""
         self.rows_scored = 0
         self.cut = 0
         """Candidates left out because there were more than `MAX_CANDIDATES`."""
@@ -149,6 +138,7 @@ class Chooser:
         self._currency = self._agreed_currency()
         self._context: features.Context | None = None
         self._histories: dict[int, History] = {}
+        self._facts: facts.Facts | None = None
         self._row = features.new_row()
 
     def choose(self, masks: Sequence[int]) -> list[Choice]:
@@ -163,7 +153,10 @@ class Chooser:
         for slot, mask in zip(self._offer.slots, masks, strict=True):
             candidates = self._candidates(slot, mask, taken) if mask else []
             scored: dict[int, Scored] = {}
-            for market in self._markets(slot) if candidates else ():
+            markets = list(self._markets(slot)) if candidates else []
+            if not markets:
+                self._all_out(candidates, NoBid.NO_RATE, "the floor's currency")
+            for market in markets:
                 choice = self._best(slot, market, candidates, scored)
                 if choice is not None:
                     choices.append(choice)
@@ -180,59 +173,70 @@ class Chooser:
             candidate = self._candidate(line_items[index], slot, taken)
             if isinstance(candidate, Candidate):
                 found.append(candidate)
-            elif self._trace is not None:
-                self._trace.out(index, candidate)
-        self.cut += max(mask.bit_count() - MAX_CANDIDATES, 0)
+            else:
+                self._out(index, *candidate)
+        cut = mask.bit_count() - MAX_CANDIDATES
+        if cut > 0:
+            self.cut += cut
+            if self._trace is not None:
+                for index in survivors(mask, mask.bit_count())[MAX_CANDIDATES:]:
+                    self._out(index, NoBid.TOO_MANY_CANDIDATES)
         found.sort(key=_most, reverse=True)
         return found
 
-    def _candidate(self, item: LineItem, slot: Slot, taken: set[int]) -> Candidate | NoBid:
+    def _candidate(self, item: LineItem, slot: Slot, taken: set[int]) -> Candidate | Refusal:
         """The line item with a creative that fits and may be shown, or why there is none."""
-        if item.campaign.advertiser.id32 in taken:
-            return NoBid.SAME_PAGE
+        advertiser = item.campaign.advertiser
+        if advertiser.id32 in taken:
+            return Refusal(NoBid.SAME_PAGE)
         if item.audience.all_of and not self._serving.audiences.all_of(
             item.index, self._profile.segments, self._now
         ):
-            return NoBid.NOT_IN_AUDIENCE
+            return Refusal(NoBid.NOT_IN_AUDIENCE)
         shown = self._creative(item, slot)
-        if isinstance(shown, NoBid):
+        if isinstance(shown, Refusal):
             return shown
         creative, size, rules = shown
         factor = self._paces.get(item.campaign.id32, 1.0)
-        if item.bid.modifiers:
-            factor *= modifier(item, self._facts(item, slot, size))
         if factor <= 0:
-            return NoBid.NO_VALUE
-        rate = self._serving.rate(item.campaign.advertiser.currency, self._currency, self._now)
+            return Refusal(NoBid.PACED)
+        if item.bid.modifiers:
+            factor *= modifier(item, self._facts_of(item, slot, size))
+            if factor <= 0:
+                return Refusal(NoBid.NO_VALUE, "a modifier is 0 here")
+        rate = self._serving.rate(advertiser.currency, self._currency, self._now)
         if rate is None:
-            return NoBid.NO_RATE
+            bid_in = self._currency or "any currency that the request allows"
+            return Refusal(NoBid.NO_RATE, f"{advertiser.currency} to {bid_in}")
         most = int(self._serving.highest[item.index] * max(factor, 1.0) * rate)
         return Candidate(item, creative, size, rules, factor, rate, most)
 
     def _creative(
         self, item: LineItem, slot: Slot
-    ) -> tuple[Creative, tuple[int, int], tuple[Rule, ...]] | NoBid:
+    ) -> tuple[Creative, tuple[int, int], tuple[Rule, ...]] | Refusal:
         """The creative that fits, is not capped, and was shown least; or the furthest reason."""
-        reason = NoBid.NO_CREATIVE
+        refusal = Refusal(NoBid.WRONG_SIZE)
         best: tuple[Creative, tuple[int, int], tuple[Rule, ...]] | None = None
         fewest = (0, 0.0)
         advertiser = item.campaign.advertiser
         for creative in item.creatives:
             size = fits(creative, advertiser, slot, self._offer, self._exchange)
             if isinstance(size, NoBid):
-                reason = max(reason, size)
+                if size > refusal.reason:
+                    refusal = Refusal(size, creative.id)
                 continue
             rules = self._serving.rules_of(item, creative)
             if rules and self._known:
-                verdict = capping.verdict(self._ledger, rules, self._now)
+                verdict = capping.verdict(self._ledger, rules)
                 if verdict is not None:
-                    reason = max(reason, verdict.reason)
+                    if verdict.reason > refusal.reason:
+                        refusal = Refusal(verdict.reason, verdict)
                     continue
-            shown = len(self._ledger.exposures(5, creative.id32, 1, self._now))
+            shown = len(self._ledger.exposures(CREATIVE, creative.id32, 1))
             rank = (shown, self._random.random())
             if best is None or rank < fewest:
                 best, fewest = (creative, size, rules), rank
-        return best if best is not None else reason
+        return best if best is not None else refusal
 
     def _best(
         self,
@@ -244,35 +248,41 @@ class Chooser:
         """The candidate worth most to its advertiser. Those that cannot win are not scored."""
         best: Choice | None = None
         for candidate in candidates:
-            if candidate.most_micros < market.floor_micros or (
-                best is not None and candidate.most_micros <= best.scored.value_micros
-            ):
+            index = candidate.line_item.index
+            if not self._may_use(candidate.line_item, market):
+                self._out(index, NoBid.WRONG_DEAL)
+                continue
+            if candidate.most_micros < market.floor_micros:
+                self._out(index, NoBid.BELOW_FLOOR, _short(candidate.most_micros, market, False))
+                if self._trace is None:
+                    break  # they stand in order, so no later one can do better
+                continue
+            if best is not None and candidate.most_micros <= best.scored.value_micros:
                 if self._trace is None:
                     break
-                self._explain_unscored(candidate, market)
-                continue
-            index = candidate.line_item.index
-            if market.deal is not None and not deal_for(
-                candidate.line_item, market.deal, self._exchange.seat
-            ):
-                self._out(index, NoBid.WRONG_DEAL)
-                continue
-            if market.deal is None and candidate.line_item.where.deals:
-                self._out(index, NoBid.WRONG_DEAL)
+                self._out(index, NoBid.OUTBID_BY_OURSELVES, best.line_item.path)
                 continue
             if index not in scored:
                 scored[index] = self._score(candidate, slot)
             worth = scored[index]
             price = shade(worth.value_micros, market.floor_micros, market.auction)
             if price <= 0:
-                self._out(index, NoBid.BELOW_FLOOR if worth.value_micros else NoBid.NO_VALUE)
+                reason = NoBid.BELOW_FLOOR if worth.value_micros else NoBid.NO_VALUE
+                self._out(index, reason, _short(worth.value_micros, market, True))
             elif best is None or worth.value_micros > best.scored.value_micros:
                 if best is not None:
-                    self._out(best.line_item.index, NoBid.OUTBID_BY_OURSELVES)
+                    beaten = best.line_item.index
+                    self._out(beaten, NoBid.OUTBID_BY_OURSELVES, candidate.line_item.path)
                 best = Choice(slot, market, candidate, worth, price, self._currency)
             else:
-                self._out(index, NoBid.OUTBID_BY_OURSELVES)
+                self._out(index, NoBid.OUTBID_BY_OURSELVES, best.line_item.path)
         return best
+
+    def _may_use(self, item: LineItem, market: Market) -> bool:
+        """Does the line item bid in this market at all?"""
+        if market.deal is None:
+            return not item.where.deals
+        return deal_for(item, market.deal, self._exchange.seat)
 
     def _score(self, candidate: Candidate, slot: Slot) -> Scored:
         """What this candidate's impression is worth."""
@@ -282,7 +292,7 @@ class Chooser:
             self._context = features.context(self._offer, self._profile, self._now)
         history = self._histories.get(item.index)
         if history is None:
-            history = capping.history(self._ledger, item, self._now)
+            history = capping.history(self._ledger, item)
             self._histories[item.index] = history
         row = self._row
         features.fill(row, self._context, slot, candidate.size, history, item, candidate.creative)
@@ -310,25 +320,32 @@ class Chooser:
         return [
             candidate
             for candidate in candidates
-            if capping.verdict(self._ledger, candidate.rules, self._now) is None
+            if capping.verdict(self._ledger, candidate.rules) is None
         ]
 
     def _markets(self, slot: Slot) -> Iterator[Market]:
-        """The slot's deals, then its open auction; those whose floor we cannot read are left."""
+        """The slot's deals, then its open auction; those whose floor we cannot read are left out.
+
+        A deal without a floor of its own has that of the slot (§7.11).
+        """
         if not self._currency:
             return
         usual = self._offer.auction
-        if not 0 < usual < OWN_AUCTION:
+        if usual not in (FIRST_PRICE, SECOND_PRICE):
             usual = self._exchange.auction
+        open_floor = self._floor(slot.floor_cpm, slot.floor_currency)
         for deal in slot.deals[:MAX_DEALS]:
-            floor = self._floor(deal.floor_cpm, deal.floor_currency)
+            own = self._floor(deal.floor_cpm, deal.floor_currency)
+            floor = own if deal.floor_cpm else open_floor
             if floor is not None:
-                auction = deal.auction if 0 < deal.auction < OWN_AUCTION else usual
+                auction = deal.auction
+                if auction not in (FIRST_PRICE, SECOND_PRICE, FIXED_PRICE):
+                    auction = usual
+                if auction == FIXED_PRICE and not deal.floor_cpm:
+                    auction = usual  # no price is fixed
                 yield Market(deal, floor, auction)
-        if not slot.private:
-            floor = self._floor(slot.floor_cpm, slot.floor_currency)
-            if floor is not None:
-                yield Market(None, floor, usual)
+        if not slot.private and open_floor is not None:
+            yield Market(None, open_floor, usual)
 
     def _floor(self, cpm: float, currency: str) -> int | None:
         """A floor in CPM micros of the bid's currency, rounded up; None without a rate."""
@@ -348,36 +365,27 @@ class Chooser:
                 return currency
         return ""
 
-    def _facts(
-        self, item: LineItem, slot: Slot, size: tuple[int, int]
-    ) -> Mapping[str, frozenset[str]]:
-        """What the trader's modifiers ask about, by the names they use."""
-        offer = self._offer
+    def _facts_of(self, item: LineItem, slot: Slot, size: tuple[int, int]) -> facts.Facts:
+        """What the trader's modifiers ask about."""
+        if self._facts is None:
+            self._facts = facts.request_facts(self._offer, self._profile.segments)
         zone = item.campaign.advertiser.zone
-        local = datetime.fromtimestamp(self._now, UTC).astimezone(zone)
-        facts = {
-            name: frozenset((getattr(offer, name),))
-            for name in (
-                "country", "region", "city", "device", "os", "browser", "language", "exchange",
-                "supply", "domain", "bundle", "publisher",
-            )
-        }  # fmt: skip
-        facts["categories"] = offer.categories
-        facts["segment"] = frozenset(self._profile.segments)
-        facts["size"] = frozenset((f"{size[0]}x{size[1]}" if size[0] else "native",))
-        facts["hour"] = frozenset((str(local.hour),))
-        facts["weekday"] = frozenset((WEEKDAYS[local.weekday()],))
-        facts["position"] = frozenset((str(slot.position),))
-        return facts
+        return {**self._facts, **facts.slot_facts(slot, size, self._now, zone)}
 
-    def _explain_unscored(self, candidate: Candidate, market: Market) -> None:
-        below = candidate.most_micros < market.floor_micros
-        reason = NoBid.BELOW_FLOOR if below else NoBid.OUTBID_BY_OURSELVES
-        self._out(candidate.line_item.index, reason)
+    def _all_out(self, candidates: Sequence[Candidate], reason: NoBid, detail: Detail) -> None:
+        for candidate in candidates:
+            self._out(candidate.line_item.index, reason, detail)
 
-    def _out(self, index: int, reason: NoBid) -> None:
+    def _out(self, index: int, reason: NoBid, detail: Detail = "") -> None:
+        if reason > self.reason:
+            self.reason = reason
         if self._trace is not None:
-            self._trace.out(index, reason)
+            self._trace.out(index, reason, detail)
+
+
+def _short(micros: int, market: Market, scored: bool) -> Short:
+    deal = market.deal.id if market.deal is not None else ""
+    return Short(micros, market.floor_micros, deal, scored)
 
 
 def page_of(offer: Opportunity) -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from bidder import settings
+from bidder import cli_crm, cli_rights, settings
 from bidder.settings import Settings
 from bidder.yamlfiles import InvalidFile
 
@@ -32,6 +32,8 @@ PATIENCE_SECONDS = 30.0
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 people_app = typer.Typer(no_args_is_help=True, help="People in the store.")
 app.add_typer(people_app, name="people")
+events_app = typer.Typer(no_args_is_help=True, help="The event log.")
+app.add_typer(events_app, name="events")
 
 Config = Annotated[Path, typer.Option("--config", help="The configuration folder.")]
 Moment = Annotated[str, typer.Option(help="ISO 8601, UTC if no zone is given; default: now.")]
@@ -58,7 +60,8 @@ def serve(
 
     given = _settings(config)
     try:
-        settings.token_keys(given.state_dir)  # made here, once, before the workers look
+        for keys_of in (settings.token_keys, settings.crm_keys, settings.tombstone_keys):
+            keys_of(given.state_dir)  # made here, once, before the workers look
         url, embedded = located(given.store.url, given.state_dir)
     except (BadStoreUrl, EmbeddedStoreError, ValueError, OSError) as problem:
         raise _fail(str(problem)) from None
@@ -244,7 +247,7 @@ def people_show(
         held = await find(links, person)
         if held is None:
             return ""
-        return describe(held, lambda raw: Ledger(raw).records())
+        return describe(held, lambda raw: Ledger(raw, int(time.time())).records())
 
     text = _with_store(given, run)
     if not text:
@@ -383,3 +386,15 @@ def _paths(config: Path) -> set[str]:
         *(campaign.path for campaign in catalogue.campaigns),
         *(item.path for item in catalogue.line_items),
     }
+
+
+
+def _advertisers(config: Path) -> dict[int, str]:
+    """The advertisers of a configuration by 32-bit id."""
+    from bidder.ids import hash32
+
+    return {hash32(path): path for path in _paths(config) if "/" not in path}
+
+
+cli_rights.register(people_app, events_app, _settings, _with_store, _fail)
+cli_crm.register(app, _settings, _with_store, _advertisers, _fail)

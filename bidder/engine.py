@@ -4,27 +4,32 @@ permit -> candidates -> people.read -> audience -> caps, score, price (`choosing
 -> answer and record. Two awaits, both bounded by the deadline; everything else is plain work.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
 from bidder import answering, capping, ids, metrics, people
 from bidder.answering import Answerer, Offered, Source
 from bidder.capping import Ledger, Reservation
-from bidder.choosing import Asker, Choice, Chooser, Trace, page_of
+from bidder.choosing import Asker, Choice, Chooser, page_of
 from bidder.events.log import EventLog
 from bidder.events.schema import NoBidEvent
 from bidder.exchanges.profile import Exchange
 from bidder.ids import hash32
 from bidder.metrics import Metrics
 from bidder.openrtb.opportunity import Opportunity
-from bidder.person import NOBODY, Person
+from bidder.person import NOBODY, Person, silent
 from bidder.pricing import Books
 from bidder.privacy import Permission, Rules, minimise, permission
 from bidder.reasons import NoBid
 from bidder.serving import Serving
 from bidder.store.breaker import StoreUnavailable
 from bidder.store.coalesce import Reader, Scripts
+from bidder.trace import Trace
+
+
+STAGES_EVERY = 64
+"""The stages of one request in so many are timed."""
 
 
 class Policy(NamedTuple):
@@ -49,6 +54,15 @@ class Decision(NamedTuple):
     body: bytes
     reason: NoBid
     bids: int
+
+
+class Seen(NamedTuple):
+    """Who is asking, as far as we may know and could find out."""
+
+    person: Person
+    ledger: Ledger
+    absent: NoBid
+    """Why it is nobody; `UNKNOWN` if it is somebody."""
 
 
 class Engine:
@@ -81,6 +95,7 @@ class Engine:
         self._random = random
         self._wall = wall
         self._clock = clock
+        self._turn = 0
 
     async def respond(self, offer: Opportunity, exchange: Exchange, deadline: float) -> Decision:
         """`decide`, counted, and a sample of the no-bids logged with the reasons of each."""
@@ -100,30 +115,37 @@ class Engine:
     ) -> Decision:
         """The bids for `offer`, by `deadline` on the engine's clock; a no-bid if it comes first."""
         serving, now = self.serving, self._wall()
+        answer_by, lap = deadline - self._policy.answer_seconds, self._stopwatch()
+        if self._clock() > answer_by:
+            return _no(NoBid.INSUFFICIENT_TIME)
         if self._log.stalled:
             return _no(NoBid.LOG_STALLED)
         if not offer.slots:
             return _no(NoBid.NO_SLOT)
         allowed, offer = permitted(offer, self._policy.privacy, now)
-        someone = allowed.target and allowed.cap
-        masks = candidates(serving, offer, exchange, now, someone=someone)
+        lap("permit")
+        masks, reason = candidates(serving, offer, exchange, allowed, now)
+        lap("candidates")
         if not any(masks):
-            return _no(NoBid.NO_CANDIDATE if someone else NoBid.NO_PERMISSION)
+            return _no(reason)
 
-        answer_by = deadline - self._policy.answer_seconds
-        person, store_up = await self._read(offer, exchange, allowed, answer_by)
+        asking = await self._read(offer, exchange, allowed, answer_by, int(now))
+        person = asking.person
+        lap("read")
         masks = audience(serving, masks, person, now)
+        lap("audience")
         if not any(masks):
-            return _no(_nobody(allowed, person, store_up))
+            return _no(asking.absent or NoBid.NOT_IN_AUDIENCE)
 
-        asker = Asker(person.profile, opened(person), bool(person.id) and allowed.cap)
+        asker = Asker(person.profile, asking.ledger, bool(person.id))
         chooser = Chooser(serving, offer, exchange, asker, self.paces, now, self._random, trace)
         choices = chooser.choose(masks)
+        lap("choose")
         self._metrics.inc(metrics.ROWS_SCORED, by=chooser.rows_scored)
         if chooser.cut:
             self._metrics.inc(metrics.CANDIDATES_CUT, by=chooser.cut)
         if not choices:
-            return _no(NoBid.NO_VALUE)
+            return _no(chooser.reason)
 
         source = Source(
             offer, exchange, hash32(exchange.name), allowed, now, serving.scorer.version
@@ -132,12 +154,31 @@ class Engine:
         if not offered:
             return _no(NoBid.NO_BUDGET)
         offered = await self._claim(source, offered, asker, answer_by)
+        lap("claim")
         if not offered:
             return _no(NoBid.CONTENDED)
         if self._clock() > deadline:
             self._give_back(offered, now)
             return _no(NoBid.INSUFFICIENT_TIME)
-        return self._answer(source, offered)
+        decision = self._answer(source, offered)
+        lap("answer")
+        return decision
+
+    def _stopwatch(self) -> Callable[[str], None]:
+        """Called at the end of each stage, with its name: times them for one request in
+        `STAGES_EVERY`, and does nothing for the others."""
+        self._turn = (self._turn + 1) % STAGES_EVERY
+        if self._turn:
+            return _untimed
+        since = self._clock()
+
+        def lap(stage: str) -> None:
+            nonlocal since
+            now = self._clock()
+            self._metrics.observe(metrics.STAGE_SECONDS, now - since, stage)
+            since = now
+
+        return lap
 
     def _silence(
         self, offer: Opportunity, reason: NoBid, trace: Trace, weight: float
@@ -160,22 +201,17 @@ class Engine:
         )
 
     async def _read(
-        self, offer: Opportunity, exchange: Exchange, allowed: Permission, answer_by: float
-    ) -> tuple[Person, bool]:
-        """The person behind the request, or nobody; and whether the store answered."""
-        if not (allowed.target and allowed.cap and offer.identifiers):
-            return NOBODY, True
-        try:
-            person = await people.read(
-                self._reader,
-                offer.identifiers,
-                exchange.name,
-                self._policy.identifiers,
-                min(answer_by - self._clock(), self._policy.store_seconds),
-            )
-        except StoreUnavailable:
-            return NOBODY, False
-        return (NOBODY, True) if person.profile.opted_out else (person, True)
+        self,
+        offer: Opportunity,
+        exchange: Exchange,
+        allowed: Permission,
+        answer_by: float,
+        now: int,
+    ) -> Seen:
+        """Who is asking, waiting for the store no longer than we may."""
+        seconds = min(answer_by - self._clock(), self._policy.store_seconds)
+        order = self._policy.identifiers
+        return await seen(self._reader, offer, exchange, allowed, order, seconds, now)
 
     def _hold(
         self, source: Source, choices: Sequence[Choice], asker: Asker, person: Person
@@ -185,15 +221,16 @@ class Engine:
         page = page_of(offer)
         offered = []
         for choice in choices:
-            price = round(choice.price_micros / choice.candidate.rate)
+            # As the applier will, from the rate in the token.
+            price = round(choice.price_micros * (1 / choice.candidate.rate))
+            lasts = choice.slot.exp_seconds + exchange.notice_lag_seconds
             hold = (
                 self._books.nothing(choice.line_item, now)
                 if offer.test
-                else self._books.hold(choice.line_item, price, now)
+                else self._books.hold(choice.line_item, price, now, exchange.name, lasts)
             )
             if hold is not None:
                 bid_id = ids.new_bid_id(now, self._random)
-                lasts = choice.slot.exp_seconds + exchange.notice_lag_seconds
                 who = person.id if asker.known else ""
                 offered.append(Offered(choice, bid_id, hold, who, page, lasts))
         return offered
@@ -205,10 +242,11 @@ class Engine:
         if source.offer.test or not asker.known:
             return offered
         now = int(source.now)
+        ours = {ids.bid_key(one.bid_id) for one in offered}
         reservations = [
             Reservation(
                 one.choice.reservation(now, one.hold_seconds, one.page, ids.bid_key(one.bid_id)),
-                _still_allowed(one.choice, now),
+                _still_allowed(one.choice, one.page, ours),
             )
             for one in offered
         ]
@@ -253,17 +291,57 @@ def permitted(offer: Opportunity, rules: Rules, now: float) -> tuple[Permission,
 
 
 def candidates(
-    serving: Serving, offer: Opportunity, exchange: Exchange, now: float, *, someone: bool
-) -> list[int]:
-    """The line items that accept each slot, as masks; without `someone`, those that need nobody."""
+    serving: Serving, offer: Opportunity, exchange: Exchange, allowed: Permission, now: float
+) -> tuple[list[int], NoBid]:
+    """The line items that accept each slot, as masks; and why there are none, if there are none.
+
+    Without permission or an identifier, those that need nobody.
+    """
     if not _seat_allowed(offer, exchange.seat):
-        return [0] * len(offer.slots)
+        return [0] * len(offer.slots), NoBid.BLOCKED_BY_PUBLISHER
     index = serving.index
     start = serving.schedule.mask(now, offer.utc_offset_minutes)
-    if not someone or not offer.identifiers:
-        start &= index.needs_nobody
     accepted = index.request_mask(offer, start)
-    return [index.slot_mask(slot, accepted) if accepted else 0 for slot in offer.slots]
+    masks = [index.slot_mask(slot, accepted) if accepted else 0 for slot in offer.slots]
+    absent = nobody(offer, allowed)
+    if absent and any(masks):
+        return [mask & index.needs_nobody for mask in masks], absent
+    return masks, NoBid.NO_CANDIDATE
+
+
+def nobody(offer: Opportunity, allowed: Permission) -> NoBid:
+    """Why the store need not even be asked who this is; `UNKNOWN` if it should be."""
+    if not (allowed.target and allowed.cap):
+        return NoBid.NO_PERMISSION
+    return NoBid.UNKNOWN if offer.identifiers else NoBid.NO_IDENTIFIER
+
+
+async def seen(
+    reader: Reader,
+    offer: Opportunity,
+    exchange: Exchange,
+    allowed: Permission,
+    order: Sequence[str],
+    seconds: float,
+    now: int,
+) -> Seen:
+    """Who is asking, within `seconds`. Whatever keeps us from knowing it makes it nobody."""
+    absent = nobody(offer, allowed)
+    nothing = Ledger(b"", now)
+    if absent:
+        return Seen(NOBODY, nothing, absent)
+    try:
+        person = await people.read(reader, offer.identifiers, exchange.name, order, seconds)
+    except StoreUnavailable:
+        return Seen(NOBODY, nothing, NoBid.STORE_UNAVAILABLE)
+    if not person.id:
+        return Seen(NOBODY, nothing, NoBid.UNKNOWN_PERSON)
+    if silent(person.profile, now):
+        return Seen(NOBODY, nothing, NoBid.OPTED_OUT)
+    try:
+        return Seen(person, Ledger(person.ledger, now), NoBid.UNKNOWN)
+    except ValueError:  # without its caps, nobody may be spoken to
+        return Seen(NOBODY, nothing, NoBid.STORE_UNAVAILABLE)
 
 
 def audience(serving: Serving, masks: Sequence[int], person: Person, now: float) -> list[int]:
@@ -274,29 +352,31 @@ def audience(serving: Serving, masks: Sequence[int], person: Person, now: float)
     return [mask & speaking for mask in masks]
 
 
-def opened(person: Person) -> Ledger:
-    """The person's ledger."""
-    return Ledger(person.ledger)
-
-
 def _seat_allowed(offer: Opportunity, seat: str) -> bool:
     """`wseat` and `bseat` (§3.2.1): only one of them is sent."""
     return (not offer.seats or seat in offer.seats) and seat not in offer.blocked_seats
 
 
-def _still_allowed(choice: Choice, now: int) -> Callable[[Ledger], bool]:
-    """Whether the caps allow this choice, asked again when the ledger has changed."""
+def _still_allowed(choice: Choice, page: int, ours: Container[bytes]) -> Callable[[Ledger], bool]:
+    """Whether this choice may still be made, asked again when the ledger has changed.
+
+    The advertiser may have come onto the page meanwhile; `ours` are the keys of our own bids."""
     rules = choice.candidate.rules
-    return lambda ledger: capping.verdict(ledger, rules, now) is None
+    advertiser = choice.line_item.campaign.advertiser.id32
+
+    def allowed(ledger: Ledger) -> bool:
+        if page and any(
+            record.page == page and record.advertiser == advertiser and record.bid_key not in ours
+            for record in ledger.records()
+        ):
+            return False
+        return capping.verdict(ledger, rules) is None
+
+    return allowed
 
 
-def _nobody(allowed: Permission, person: Person, store_up: bool) -> NoBid:
-    """Why nobody is left after the audience."""
-    if person.id:
-        return NoBid.NOT_IN_AUDIENCE
-    if not store_up:
-        return NoBid.STORE_UNAVAILABLE
-    return NoBid.UNKNOWN_PERSON if allowed.target else NoBid.NO_PERMISSION
+def _untimed(_: str) -> None:
+    return
 
 
 def _no(reason: NoBid) -> Decision:

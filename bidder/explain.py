@@ -4,24 +4,27 @@ The same functions run in the same order; what each leaves out is kept with its 
 leased: a campaign counts as funded if its budgets are not spent.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 
 from msgspec import Struct
 
-from bidder import people
-from bidder.choosing import Asker, Choice, Chooser, Trace
-from bidder.engine import Policy, audience, candidates, opened, permitted
+from bidder.campaigns.catalogue import LineItem
+from bidder.capping import Ledger
+from bidder.choosing import Asker, Choice, Chooser
+from bidder.engine import Policy, Seen, audience, candidates, nobody, permitted, seen
 from bidder.exchanges.profile import Exchange
 from bidder.money import from_micros
 from bidder.openrtb.opportunity import Opportunity
-from bidder.person import NOBODY, Person
+from bidder.person import NOBODY
 from bidder.privacy import Permission
 from bidder.reasons import NoBid
 from bidder.serving import Serving
-from bidder.store.breaker import StoreUnavailable
 from bidder.store.coalesce import Reader
 from bidder.targeting import survivors
+from bidder.targeting.index import Accepting
+from bidder.trace import Detail, Trace
+from bidder.wording import missed, off_air, said, who, words
 
 SEED = 1
 STORE_SECONDS = 1.0
@@ -42,11 +45,11 @@ class Explanation(Struct, frozen=True):
     person: str
     """Empty for nobody."""
     stages: list[Stage]
-    reasons: dict[str, tuple[NoBid, str]]
-    """Path of each line item that does not bid -> why, and a note."""
+    reasons: dict[str, tuple[NoBid, Detail]]
+    """Path of each line item that does not bid -> why, and the numbers behind it."""
     choices: list[Choice]
     reason: NoBid
-    """Why there is no bid at all, if there is none."""
+    """Why there is no bid at all; `UNKNOWN` if there is one."""
 
 
 class Explainer:
@@ -74,135 +77,144 @@ class Explainer:
 
     async def explain(self, offer: Opportunity, exchange: Exchange) -> Explanation:
         """Every stage of `offer`."""
-        serving, now, trace = self._serving, self._now, self._trace
+        serving, now = self._serving, self._now
         allowed, offer = permitted(offer, self._policy.privacy, now)
-        self._stage("loaded", [serving.index.everyone] * max(len(offer.slots), 1))
-        self._leave_out(self._open_masks(offer))
-        self._leave_out(serving.index.request_reasons(offer))
-        someone = allowed.target and allowed.cap
-        masks = candidates(serving, offer, exchange, now, someone=someone)
-        self._slot_reasons(offer, masks)
-        note = "" if someone else f"no permission to know the person: {allowed.reason}"
-        if not offer.slots:
-            note = "no slot that a banner or native creative could fill"
-        self._stage("accept the request and a slot", masks, note)
+        self._stage("loaded", [serving.index.everyone])
+        masks, reason = self._candidates(offer, exchange, allowed)
+        if not any(masks):
+            return self._explanation(allowed, "", [], reason)
 
-        person, note = await self._person(offer, exchange, allowed)
-        before = masks
-        masks = audience(serving, masks, person, now)
-        missing = NoBid.NOT_IN_AUDIENCE if person.id else NoBid.UNKNOWN_PERSON
+        asking = await self._asking(offer, exchange, allowed)
+        person = asking.person
+        before, masks = masks, audience(serving, masks, person, now)
+        missing = asking.absent or NoBid.NOT_IN_AUDIENCE
         for earlier, later in zip(before, masks, strict=True):
-            self._out(earlier & ~later, missing)
-        self._stage("speak to this person", masks, note)
+            self._out(earlier & ~later, missing, lambda item: missed(item, person, now))
+        self._stage("speak to this person", masks, who(asking, allowed, offer))
+        if not any(masks):
+            return self._explanation(allowed, person.id, [], missing)
 
-        known = bool(person.id) and allowed.cap
-        asker = Asker(person.profile, opened(person), known)
+        asker = Asker(person.profile, asking.ledger, bool(person.id))
+        trace = self._trace
         chooser = Chooser(serving, offer, exchange, asker, self._paces, now, Random(SEED), trace)
         choices = chooser.choose(masks)
-        self._stages.append(Stage("bid", len(choices), f"{chooser.rows_scored} candidates scored"))
-        return self._explanation(allowed, person, choices)
+        self._stages.append(Stage("bid", len(choices), f"{chooser.rows_scored} rows scored"))
+        reason = NoBid.UNKNOWN if choices else chooser.reason
+        return self._explanation(allowed, person.id, choices, reason)
+
+    def _candidates(
+        self, offer: Opportunity, exchange: Exchange, allowed: Permission
+    ) -> tuple[list[int], NoBid]:
+        """`engine.candidates`, dimension by dimension."""
+        serving, now = self._serving, self._now
+        index, schedule, offset = serving.index, serving.schedule, offer.utc_offset_minutes
+        if not offer.slots:
+            self._out(index.everyone, NoBid.NO_SLOT)
+            self._stage("find a slot", [0], "no imp that a banner or a native ad could fill")
+            return [], NoBid.NO_SLOT
+        for reason, accepting in schedule.reasons(now, offset):
+            says = off_air(reason, now, offset)
+            self._out(index.everyone & ~accepting, reason, says)
+        start = schedule.mask(now, offset)
+        self._stage("on air", [start])
+        masks, reason = candidates(serving, offer, exchange, allowed, now)
+        if reason is NoBid.BLOCKED_BY_PUBLISHER:
+            self._out(start, reason, lambda item: f"seat {exchange.seat or 'none'} may not bid")
+            self._stage("have a seat that may bid", masks)
+            return masks, reason
+        accepted = index.request_mask(offer, start)
+        self._leave_out(index.request_reasons(offer), 0)
+        self._stage("accept the place, device and site", [accepted])
+        of_slots = [index.slot_mask(slot, accepted) for slot in offer.slots]
+        anywhere = _either(of_slots)
+        for slot in offer.slots:
+            self._leave_out(index.slot_reasons(slot), anywhere)
+        self._stage("accept a slot", of_slots)
+        if absent := nobody(offer, allowed):
+            self._out(anywhere & ~index.needs_nobody, absent)
+            asking = Seen(NOBODY, Ledger(b"", int(now)), absent)
+            self._stage("need not know the person", masks, who(asking, allowed, offer))
+        return masks, reason
 
     def _explanation(
-        self, allowed: Permission, person: Person, choices: list[Choice]
+        self, allowed: Permission, person: str, choices: list[Choice], reason: NoBid
     ) -> Explanation:
         items, trace = self._serving.line_items, self._trace
         bidding = {choice.line_item.index for choice in choices}
         reasons = {
-            items[index].path: (reason, trace.notes.get(index, ""))
+            items[index].path: (reason, trace.details.get(index, ""))
             for index, reason in sorted(trace.reasons.items())
             if index not in bidding
         }
-        furthest = max((reason for reason, _ in reasons.values()), default=NoBid.NO_CANDIDATE)
         return Explanation(
             permission=allowed,
-            person=person.id,
+            person=person,
             stages=self._stages,
             reasons=reasons,
             choices=choices,
-            reason=furthest,
+            reason=reason,
         )
 
-    async def _person(
-        self, offer: Opportunity, exchange: Exchange, allowed: Permission
-    ) -> tuple[Person, str]:
-        if not (allowed.target and allowed.cap):
-            return NOBODY, "nobody: no permission"
-        if not offer.identifiers:
-            return NOBODY, "nobody: the request has no identifier"
+    async def _asking(self, offer: Opportunity, exchange: Exchange, allowed: Permission) -> Seen:
+        now = int(self._now)
         if self._reader is None:
-            return NOBODY, "nobody: the store is not there"
+            absent = nobody(offer, allowed) or NoBid.STORE_UNAVAILABLE
+            return Seen(NOBODY, Ledger(b"", now), absent)
         order = self._policy.identifiers
-        try:
-            person = await people.read(
-                self._reader, offer.identifiers, exchange.name, order, STORE_SECONDS
-            )
-        except StoreUnavailable as problem:
-            return NOBODY, f"nobody: {problem}"
-        if not person.id:
-            tried = ", ".join(source for source, _ in offer.identifiers)
-            return NOBODY, f"nobody: no one is known by {tried}"
-        if person.profile.opted_out:
-            return NOBODY, "nobody: this person opted out"
-        return person, f"person {person.id}"
+        return await seen(self._reader, offer, exchange, allowed, order, STORE_SECONDS, now)
 
-    def _open_masks(self, offer: Opportunity) -> Iterator[tuple[NoBid, int]]:
-        on_air = self._serving.schedule.reasons(self._now, offer.utc_offset_minutes)
-        yield from on_air
+    def _leave_out(self, dimensions: Iterable[Accepting], kept: int) -> None:
+        """The line items that a dimension is against, but for those in `kept`."""
+        for reason, accepting, says in dimensions:
+            against = self._serving.index.everyone & ~accepting & ~kept
+            self._out(against, reason, lambda _, says=says: says)  # type: ignore[misc]
 
-    def _leave_out(self, accepting: Iterable[tuple[NoBid, int]]) -> None:
-        for reason, mask in accepting:
-            self._out(self._serving.index.everyone & ~mask, reason)
-
-    def _slot_reasons(self, offer: Opportunity, masks: Sequence[int]) -> None:
-        """For line items that no slot accepts: what the last dimension against them was."""
-        anywhere = 0
-        for mask in masks:
-            anywhere |= mask
-        for slot in offer.slots:
-            for reason, accepting in self._serving.index.slot_reasons(slot):
-                self._out(self._serving.index.everyone & ~accepting & ~anywhere, reason)
-
-    def _out(self, mask: int, reason: NoBid) -> None:
+    def _out(
+        self, mask: int, reason: NoBid, says: Callable[[LineItem], str] = lambda item: ""
+    ) -> None:
         """These line items are out; what put them out first stays, as it comes first in time."""
         for index in survivors(mask, mask.bit_count()):
             if index not in self._trace.reasons:
-                self._trace.out(index, reason)
+                self._trace.out(index, reason, says(self._serving.line_items[index]))
 
     def _stage(self, name: str, masks: Sequence[int], note: str = "") -> None:
-        left = 0
-        for mask in masks:
-            left |= mask
-        self._stages.append(Stage(name, left.bit_count(), note))
+        self._stages.append(Stage(name, _either(masks).bit_count(), note))
+
+
+def _either(masks: Sequence[int]) -> int:
+    found = 0
+    for mask in masks:
+        found |= mask
+    return found
 
 
 def render(explanation: Explanation) -> str:
     """The explanation as text for a terminal."""
-    lines = [f"permission: {_permitted(explanation.permission)}"]
+    allowed = explanation.permission
+    may = [name for name in allowed.__struct_fields__ if getattr(allowed, name) is True]
+    lines = [f"permission: {', '.join(may) or f'nothing ({allowed.reason})'}"]
     for stage in explanation.stages:
         note = f"   ({stage.note})" if stage.note else ""
         lines.append(f"{stage.left:>7} {stage.name}{note}")
-    for choice in explanation.choices:
-        price, worth = from_micros(choice.price_micros), from_micros(choice.scored.value_micros)
-        size = "x".join(map(str, choice.candidate.size)) if choice.candidate.size[0] else "native"
-        deal = f", deal {choice.market.deal.id}" if choice.market.deal else ""
-        lines.append(
-            f"bid  imp {choice.slot.imp_id}: {choice.line_item.path} with "
-            f"{choice.candidate.creative.id} ({size}) at {price:.4f} {choice.currency} CPM{deal}; "
-            f"worth {worth:.4f}, floor {from_micros(choice.market.floor_micros):.4f}, "
-            f"P(click) {choice.scored.estimate.p_click:.5f}, "
-            f"P(conversion | click) {choice.scored.estimate.p_conversion:.5f}"
-        )
+    lines += [_bid(choice) for choice in explanation.choices]
     if not explanation.choices:
-        lines.append(f"no bid: {_words(explanation.reason)}")
-    for path, (reason, note) in explanation.reasons.items():
-        lines.append(f"out  {path}: {_words(reason)}" + (f" ({note})" if note else ""))
+        lines.append(f"no bid: {words(explanation.reason)}")
+    currency = explanation.choices[0].currency if explanation.choices else ""
+    for path, (reason, detail) in explanation.reasons.items():
+        text = said(detail, currency)
+        lines.append(f"out  {path}: {words(reason)}" + (f": {text}" if text else ""))
     return "\n".join(lines)
 
 
-def _permitted(allowed: Permission) -> str:
-    names = [name for name in allowed.__struct_fields__ if getattr(allowed, name) is True]
-    return ", ".join(names) or f"nothing ({allowed.reason})"
-
-
-def _words(reason: NoBid) -> str:
-    return f"{reason.name.lower().replace('_', ' ')} ({int(reason)})"
+def _bid(choice: Choice) -> str:
+    scored, market = choice.scored, choice.market
+    size = "x".join(map(str, choice.candidate.size)) if choice.candidate.size[0] else "native"
+    deal = f" on deal {market.deal.id}" if market.deal else ""
+    return (
+        f"bid  imp {choice.slot.imp_id}: {choice.line_item.path} with "
+        f"{choice.candidate.creative.id} ({size}) at {from_micros(choice.price_micros):.4f} "
+        f"{choice.currency} CPM{deal}; worth {from_micros(scored.value_micros):.4f}, "
+        f"floor {from_micros(market.floor_micros):.4f}, "
+        f"P(click) {scored.estimate.p_click:.5f}, "
+        f"P(conversion | click) {scored.estimate.p_conversion:.5f}"
+    )

@@ -14,6 +14,10 @@ LATENCY_BUCKETS = (0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.
 SHARE_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
+MAX_LINE_ITEMS = 1_000
+OTHER = "other"
+
+
 class Metric(NamedTuple):
     """One declared metric. Names carry their unit; counters end in `_total`."""
 
@@ -22,6 +26,8 @@ class Metric(NamedTuple):
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    most: int = 0
+    """Most values of the first label; the others count together as `OTHER`. 0 = any number."""
 
 
 REQUESTS = Metric("bidder_requests_total", "counter", "Bid requests received.", ("exchange",))
@@ -54,7 +60,7 @@ APPLY_LAG = Metric("bidder_apply_lag_bytes", "gauge", "Log bytes not yet applied
 SPEND = Metric("bidder_spend_micros_total", "counter", "Billed spend.", ("advertiser", "currency"))
 LINE_ITEM = Metric(
     "bidder_line_item_total", "counter", "Events per line item (at most 1,000 line items).",
-    ("line_item", "event"),
+    ("line_item", "event"), (), MAX_LINE_ITEMS,
 )  # fmt: skip
 RELOADS = Metric("bidder_reloads_total", "counter", "Reloads, by result.", ("result",))
 RELOAD_OK = Metric(
@@ -78,14 +84,28 @@ Cell = tuple[str, tuple[str, ...]]
 class Metrics:
     """The cells of one process. Labels are positional, in the order declared."""
 
-    def __init__(self) -> None:
+    def __init__(self, shown: "Shown | None" = None) -> None:
+        """`shown`: what bounded metrics show already, so that a series once shown stays."""
         self.values: dict[Cell, float] = {}
         self.histograms: dict[Cell, list[float]] = {}
+        self._shown: Shown = {} if shown is None else shown
 
     def inc(self, metric: Metric, *labels: str, by: float = 1) -> None:
         """Add to a counter."""
         cell = (metric.name, labels)
+        if metric.most and cell not in self.values:
+            cell = (metric.name, self._bounded(metric, labels))
         self.values[cell] = self.values.get(cell, 0) + by
+
+    def _bounded(self, metric: Metric, labels: tuple[str, ...]) -> tuple[str, ...]:
+        """The labels, or those of all that have no series of their own."""
+        shown = self._shown.setdefault(metric.name, set())
+        if labels[0] in shown:
+            return labels
+        if len(shown) >= metric.most:
+            return (OTHER, *labels[1:])
+        shown.add(labels[0])
+        return labels
 
     def set(self, metric: Metric, value: float, *labels: str) -> None:
         """Set a gauge."""
@@ -118,22 +138,31 @@ class Metrics:
 
 
 Snapshot = tuple[list[tuple[str, list[str], float]], list[tuple[str, list[str], list[float]]]]
-_KINDS = {metric.name: metric.kind for metric in ALL}
+Shown = dict[str, set[str]]
+"""Name of a bounded metric -> values of its first label that have a series of their own."""
+NOTHING: Snapshot = ([], [])
+_BY_NAME = {metric.name: metric for metric in ALL}
 
 
-def merge(snapshots: Iterable[Snapshot]) -> Metrics:
-    """The cells of several processes as one: counters and histograms add, gauges keep the top."""
-    merged = Metrics()
+def lasting(snapshot: Snapshot) -> Snapshot:
+    """What outlives a process: its counters and histograms. A gauge says how something is."""
+    values, histograms = snapshot
+    return [row for row in values if _BY_NAME[row[0]].kind != "gauge"], histograms
+
+
+def merge(snapshots: Iterable[Snapshot], shown: Shown | None = None) -> Metrics:
+    """The cells of several processes as one: counters and histograms add, gauges keep the top.
+
+    `shown` is kept by the caller from one merge to the next, see `Metrics`.
+    """
+    merged = Metrics(shown)
     for values, histograms in snapshots:
         for name, labels, value in values:
-            cell = (name, tuple(labels))
-            before = merged.values.get(cell)
-            if before is None:
-                merged.values[cell] = value
+            metric = _BY_NAME[name]
+            if metric.kind == "counter":
+                merged.inc(metric, *labels, by=value)
             else:
-                merged.values[cell] = (
-                    max(before, value) if _KINDS[name] == "gauge" else before + value
-                )
+                merged.set(metric, max(merged.get(metric, *labels), value), *labels)
         for name, labels, row in histograms:
             cell = (name, tuple(labels))
             old = merged.histograms.get(cell)

@@ -6,6 +6,7 @@ the ads one line item may repeat, as the models see it.
 """
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 
 class Basket(Struct, frozen=True, omit_defaults=True):
@@ -34,9 +35,9 @@ class Profile(Struct, frozen=True, omit_defaults=True):
     """Advertiser -> open basket."""
     interests: dict[str, int] = {}
     """Content category -> time of the latest signal, what was declared included."""
-    declared: dict[str, int] = {}
+    wanted: dict[str, int] = {}
     """Content category -> time the person told us that it interests them."""
-    refused: frozenset[str] = frozenset()
+    unwanted: frozenset[str] = frozenset()
     """Content categories that the person took out of their interests."""
     paused_until: int = 0
     """The person asked for no personal ads until then."""
@@ -44,10 +45,61 @@ class Profile(Struct, frozen=True, omit_defaults=True):
     """Advertisers of which the person asked to see less."""
     opted_out: bool = False
     """The person objected to profiling: never target."""
+    withdrawn: int = 0
+    """When consent to profiling was withdrawn, later than any proof of it; 0 = it was not."""
     consent: str = ""
     """The consent string kept as proof, with its time and source."""
     consent_time: int = 0
     consent_source: str = ""
+
+
+def silent(profile: Profile, now: float) -> bool:
+    """Whether this person is to be treated as one we do not know."""
+    return profile.opted_out or profile.withdrawn > 0 or profile.paused_until > now
+
+
+def kept(new: Profile, old: Profile) -> Profile:
+    """`new`, which a company wrote over `old`, with all that the person told us themselves.
+
+    Neither an objection, a withdrawal, a wish nor an interest is lifted by a file. A proof of
+    consent that is newer than a withdrawal ends it. Of who objected only `bare` is stored.
+    """
+    consent = new if new.consent_time >= old.consent_time else old
+    withdrawn = max(new.withdrawn, old.withdrawn)
+    merged = replace(
+        new,
+        fewer_ads=new.fewer_ads | old.fewer_ads,
+        opted_out=new.opted_out or old.opted_out,
+        paused_until=max(new.paused_until, old.paused_until),
+        withdrawn=0 if consent.consent_time > withdrawn else withdrawn,
+        wanted={**new.wanted, **old.wanted},
+        unwanted=new.unwanted | old.unwanted,
+        interests={
+            name: at
+            for name, at in {**new.interests, **old.wanted}.items()
+            if name not in old.unwanted
+        },
+        consent=consent.consent,
+        consent_time=consent.consent_time,
+        consent_source=consent.consent_source,
+    )
+    return bare(merged) if merged.opted_out or merged.withdrawn else merged
+
+
+def bare(profile: Profile) -> Profile:
+    """What may be kept of who objected: that they did, what they asked for, and the proof."""
+    return Profile(**{name: getattr(profile, name) for name in _OWN_WORDS})
+
+
+_OWN_WORDS = (
+    "fewer_ads",
+    "opted_out",
+    "paused_until",
+    "withdrawn",
+    "consent",
+    "consent_time",
+    "consent_source",
+)
 
 
 class Person(Struct, frozen=True):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from bidder.campaigns.catalogue import Catalogue, Creative, LineItem
-from bidder.capping import Rule, rules
+from bidder.capping import Parameters, Rule, rules
 from bidder.exchanges.profile import Exchange
 from bidder.ids import hash32
 from bidder.money import Rates, UnknownRate
@@ -28,12 +28,15 @@ class Serving:
         exchanges: Mapping[str, Exchange],
         scorer: Scorer,
         rates: Rates,
+        intrusion: Parameters | None = None,
     ) -> None:
+        """Without parameters no ad is held to be intrusive."""
         self.catalogue = catalogue
         self.line_items = catalogue.line_items
         self.exchanges = exchanges
         self.exchanges_by_id = {hash32(name): exchange for name, exchange in exchanges.items()}
         self.scorer = scorer
+        self.intrusion = intrusion
         self.index = Index(catalogue)
         self.audiences = AudienceIndex(catalogue)
         self.schedule = Schedule(catalogue)

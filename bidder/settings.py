@@ -4,7 +4,8 @@ PORT, OPS_PORT and STATE_DIR move what two installations on one machine must not
 from the environment only: BIDDER_TOKEN_KEY seals tokens (64 hexadecimal digits; several, separated
 by commas, while rotating: the first seals, all open), BIDDER_OPS_TOKEN guards the ops port's
 changes. BIDDER_CRM_KEY hashes what the CRM calls people (as BIDDER_TOKEN_KEY: the first hashes, the
-others still find). Without a token or CRM key one is made and kept in the state folder.
+others still find). BIDDER_TOMBSTONE_KEY marks who was erased (likewise; keep the old ones as long as
+tombstones last). Without one of these keys one is made and kept in the state folder.
 """
 
 import os
@@ -12,7 +13,7 @@ import secrets
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -22,6 +23,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
 KEY_FILE = "token.key"
 CRM_KEY_FILE = "crm.key"
+TOMBSTONE_KEY_FILE = "tombstone.key"
 
 
 class Listen(Model):
@@ -31,6 +33,8 @@ class Listen(Model):
     port: Port = 8080
     ops_host: str = "127.0.0.1"
     ops_port: Port = 8081
+    edge: Literal["lean", "aiohttp"] = "lean"
+    """Who speaks HTTP: our own protocol on httptools, or aiohttp, which costs more per request."""
     public_url: str = ""
     """How exchanges and browsers reach us: what notices and pixels start with."""
 
@@ -91,8 +95,21 @@ class Retention(Model):
     """Emails, SMS and pushes, and subscriptions to them."""
     match: Duration = 30 * 86400
     """What an exchange calls a person, from a user sync."""
-    tombstone: Duration = 3 * 365 * 86400
-    """The keyed hash by which an erased person is kept out."""
+
+
+class Rights(Model):
+    """What people may ask of us, and whom they ask."""
+
+    company: str = ""
+    """Who we are on the pages `/why` and `/me`."""
+    contact: str = ""
+    """An email or web address of the data protection officer, shown there."""
+    tombstone: Duration = 3 * 366 * 86400
+    """How long an erased identifier is not imported again."""
+    code: Duration = 3600
+    """How long a one-time code for `/me` lasts."""
+    session: Duration = 3600
+    """How long `/me` stays open."""
 
 
 class Settings(Model):
@@ -114,6 +131,7 @@ class Settings(Model):
     store: Store = Store()
     log: Log = Log()
     retention: Retention = Retention()
+    rights: Rights = Rights()
 
     @property
     def state_dir(self) -> Path:
@@ -141,6 +159,11 @@ def load(directory: Path, environment: Mapping[str, str] = os.environ) -> Settin
     return settings.model_copy(update={"listen": listen, "state": state})
 
 
+def ops_token(environment: Mapping[str, str] = os.environ) -> str:
+    """What guards the ops port's changes; empty = nothing does."""
+    return environment.get("BIDDER_OPS_TOKEN", "").strip()
+
+
 def token_keys(state: Path, environment: Mapping[str, str] = os.environ) -> list[bytes]:
     """The master keys of tokens, the sealing one first. Makes and keeps one if none is given.
 
@@ -152,6 +175,11 @@ def token_keys(state: Path, environment: Mapping[str, str] = os.environ) -> list
 def crm_keys(state: Path, environment: Mapping[str, str] = os.environ) -> list[bytes]:
     """The keys that hash what the CRM calls people, the current one first; as `token_keys`."""
     return _master_keys("BIDDER_CRM_KEY", state / CRM_KEY_FILE, environment)
+
+
+def tombstone_keys(state: Path, environment: Mapping[str, str] = os.environ) -> list[bytes]:
+    """The keys that mark who was erased, the current one first; as `token_keys`."""
+    return _master_keys("BIDDER_TOMBSTONE_KEY", state / TOMBSTONE_KEY_FILE, environment)
 
 
 def _master_keys(variable: str, path: Path, environment: Mapping[str, str]) -> list[bytes]:

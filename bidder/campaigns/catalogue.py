@@ -28,6 +28,14 @@ class Cap(Struct, frozen=True):
     channels: frozenset[str] = frozenset()
 
 
+class Silence(Struct, frozen=True):
+    """No ad in the `seconds` after a click on, or a conversion of, one level."""
+
+    after: Literal["click", "conversion"]
+    seconds: int
+    level: Level = "advertiser"
+
+
 class SegmentRule(Struct, frozen=True):
     """A person seen in `segment` in the last `within_seconds` (0 = ever)."""
 
@@ -127,6 +135,27 @@ class Intrusiveness(Struct, frozen=True):
 
     ceiling: float = 1.0
     cost_cpm_micros: int = 0
+
+
+class ProductAds(Struct, frozen=True):
+    """When creatives that show products may speak, and then they go first; until then the others.
+
+    The person's preference must be well defined, by an open basket or by a segment (with neither
+    given, it always is), and they must have seen `after_generic` ads of the line item.
+    """
+
+    basket_seconds: int = 0
+    """A basket touched within this time; 0 = a basket says nothing."""
+    any_of: tuple[SegmentRule, ...] = ()
+    after_generic: int = 0
+
+
+class About(Struct, frozen=True):
+    """What a line item speaks of: on a page about the same, its ad intrudes less."""
+
+    categories: frozenset[str] = frozenset()
+    keywords: frozenset[str] = frozenset()
+    """In lower case."""
 
 
 class NativeAsset(Struct, frozen=True):
@@ -239,6 +268,11 @@ class LineItem(Struct, frozen=True):
     """Its own, inside those of the campaign; empty = the campaign's."""
     active: bool = True
     """Active, and so are its campaign and advertiser."""
+    silences: tuple[Silence, ...] = ()
+    """Its own, its campaign's and those of its advertiser."""
+    product_ads: ProductAds | None = None
+    """None = any creative at any time."""
+    about: About = About()
 
     @property
     def needs_nobody(self) -> bool:

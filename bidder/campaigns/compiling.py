@@ -110,8 +110,10 @@ def _line_item(
         *_caps(between.frequency, "campaign"),
         *_caps(above.frequency, "advertiser"),
     )
+    silences = (*written.silence, *between.silence, *above.silence)
     audience = _audience(written.audience)
-    usual: Literal["skip", "serve"] = "serve" if audience.anyone and not caps else "skip"
+    free = audience.anyone and not caps and not silences
+    usual: Literal["skip", "serve"] = "serve" if free else "skip"
     return catalogue.LineItem(
         index=0,
         id=written.id,
@@ -134,6 +136,24 @@ def _line_item(
         unknown_people=written.unknown_people or usual,
         flights=flights(written.all_flights, campaign.advertiser.zone),
         active=campaign.active and written.status == "active",
+        silences=tuple(dict.fromkeys(catalogue.Silence(s.after, s.for_, s.of) for s in silences)),
+        product_ads=_product_ads(written.product_ads),
+        about=_about(written.about, campaign.advertiser),
+    )
+
+
+def _product_ads(written: schema.ProductAds | None) -> catalogue.ProductAds | None:
+    if written is None:
+        return None
+    return catalogue.ProductAds(written.basket, _rules(written.any_of), written.after_generic)
+
+
+def _about(written: schema.About | None, advertiser: catalogue.Advertiser) -> catalogue.About:
+    if written is None:
+        return catalogue.About(categories=advertiser.categories)
+    return catalogue.About(
+        categories=frozenset(written.categories) or advertiser.categories,
+        keywords=frozenset(word.lower() for word in written.keywords),
     )
 
 

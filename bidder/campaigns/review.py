@@ -166,12 +166,29 @@ def _line_item(
     if item.unknown_people == "serve" and (asked.any_of or asked.all_of or asked.none_of):
         message = "has no effect: who is unknown cannot be in, or out of, the audience"
         yield file.problem("warning", (*keys, "unknown_people"), message)
+    yield from _product_ads(file, item, keys)
     wanted = {rule.segment for rule in (*asked.any_of, *asked.all_of)}
     for position, rule in enumerate(asked.none_of):
         if rule.segment in wanted and not rule.within:
             where = (*keys, "audience", "none_of", position)
             message = f"{rule.segment!r} is both asked for and ruled out"
             yield file.problem("warning", where, message)
+
+
+def _product_ads(file: File, item: schema.LineItem, keys: Keys) -> Iterator[Problem]:
+    """Rules for showing products that leave nothing to show, or change nothing."""
+    rule, where = item.product_ads, (*keys, "product_ads")
+    if rule is None:
+        return
+    products = sum(creative.product for creative in item.creatives)
+    if not products:
+        yield file.problem("warning", where, "has no effect: no creative has product: true")
+    elif products == len(item.creatives):
+        hint = "give a creative without product: true"
+        yield file.problem("warning", where, "nothing to show until it holds", hint)
+        if rule.after_generic:
+            message = "never comes to pass: every creative shows products"
+            yield file.problem("error", (*where, "after_generic"), message, hint)
 
 
 def _nested(
@@ -234,6 +251,9 @@ def _names(
         for position, rule in enumerate(getattr(audience, part)):
             where = (*keys, "audience", part, position, "segment")
             yield from _known(file, where, "segment", rule.segment, segments)
+    for position, rule in enumerate(item.product_ads.any_of if item.product_ads else ()):
+        where = (*keys, "product_ads", "any_of", position, "segment")
+        yield from _known(file, where, "segment", rule.segment, segments)
     places = item.where.exchanges
     for part in ("allow", "block") if places else ():
         for position, name in enumerate(getattr(places, part)):

@@ -174,6 +174,38 @@ class Cap(Model):
         return self
 
 
+class Silence(Model):
+    """``{after: conversion, for: 30d}``: nobody likes an ad for what they have just bought."""
+
+    after: Literal["click", "conversion"]
+    for_: Annotated[Duration, Field(alias="for")]
+    of: Level = "advertiser"
+    """Left out: of the advertiser, whichever ad led to it."""
+
+    @model_validator(mode="after")
+    def _in_the_ledger(self) -> "Silence":
+        if not 0 < self.for_ <= MAX_CAP_SECONDS:
+            raise ValueError("a silence lasts above 0s and at most 30d")
+        return self
+
+
+class ProductAds(Model):
+    """When creatives with ``product: true`` may speak: once it is clear what the person wants."""
+
+    basket: Attributed = 0
+    """An open basket at the advertiser, touched within this time."""
+    any_of: ListOf[SegmentRule] = ()
+    after_generic: Annotated[int, Field(ge=0, le=100)] = 0
+    """So many other ads of the line item come first."""
+
+
+class About(Model):
+    """What the line item speaks of; left out, the categories of the advertiser."""
+
+    categories: ListOf[Category] = ()
+    keywords: ListOf[Text] = ()
+
+
 class Intrusiveness(Model):
     """Silence above `ceiling`; `cost_cpm` times the intrusiveness comes off the value."""
 
@@ -307,7 +339,11 @@ class LineItem(_Flown):
     goal: Goal | None = None
     """Left out: the campaign's."""
     frequency: ListOf[Cap] = ()
+    silence: ListOf[Silence] = ()
     intrusiveness: Intrusiveness | None = None
+    product_ads: ProductAds | None = None
+    """Left out: any creative at any time."""
+    about: About | None = None
     unknown_people: Literal["skip", "serve"] | None = None
     """Left out: skip where there is any cap or audience, else serve."""
     creatives: Annotated[ListOf[Creative], Field(min_length=1)]
@@ -319,6 +355,7 @@ class Campaign(_Flown):
     budget: Budget = Budget()
     goal: Goal | None = None
     frequency: ListOf[Cap] = ()
+    silence: ListOf[Silence] = ()
     intrusiveness: Intrusiveness | None = None
     control: Annotated[float, Field(ge=0, lt=100)] = 0.0
     """Percent of people held out."""
@@ -343,6 +380,7 @@ class Advertiser(Model):
     categories: ListOf[Category] = ()
     limits: Limits = Limits()
     frequency: ListOf[Cap] = ()
+    silence: ListOf[Silence] = ()
     intrusiveness: Intrusiveness | None = None
     campaigns: ListOf[Campaign] = ()
 

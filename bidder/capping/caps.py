@@ -1,22 +1,41 @@
-"""May this line item speak to this person once more? The strictest cap decides, and says so."""
+"""May this line item speak to this person once more? The strictest cap decides, and says so.
+
+Every rule comes down to one question: did `count` events of some kind, of some owner, happen in the
+last `seconds`? A cap counts exposures; a minimum gap is a cap of one; a silence is a cap of one on
+clicks or conversions. Windows are spans of seconds, so no zone and no change of clocks touches them.
+"""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from math import inf
+from typing import NamedTuple
 
 from msgspec import Struct
 
-from bidder.campaigns.catalogue import Cap, Level, LineItem
-from bidder.capping.ledger import CHANNELS, Channel, Kind, Ledger
+from bidder.campaigns.catalogue import Cap, Level, LineItem, Silence
+from bidder.capping.ledger import (
+    ADVERTISER,
+    ANY_CHANNEL,
+    CAMPAIGN,
+    CHANNELS,
+    CREATIVE,
+    EVERYONE,
+    LINE_ITEM,
+    Channel,
+    Kind,
+    Ledger,
+    total_key,
+)
 from bidder.reasons import NoBid
 
 WORD: dict[Level, int] = {
-    "everyone": 0,
-    "advertiser": 2,
-    "campaign": 3,
-    "line_item": 4,
-    "creative": 5,
+    "everyone": EVERYONE,
+    "advertiser": ADVERTISER,
+    "campaign": CAMPAIGN,
+    "line_item": LINE_ITEM,
+    "creative": CREATIVE,
 }
-"""Where a record keeps the id of each level."""
 
 REASON: dict[Level, NoBid] = {
     "everyone": NoBid.CAPPED_PERSON,
@@ -27,26 +46,45 @@ REASON: dict[Level, NoBid] = {
 }
 
 
+class Limit(NamedTuple):
+    """At most `count` events in any `seconds` (0 = ever), and what the trader wrote for it."""
+
+    count: int
+    seconds: int
+    written: Cap | Silence
+
+
+class Rule(NamedTuple):
+    """All limits on the same events, with what is constant about them worked out."""
+
+    word: int
+    """Which field of a record is compared with `name`."""
+    name: int
+    mask: int
+    """Kind and channels, as `Ledger.times` takes them."""
+    totals: tuple[bytes, ...]
+    """Where the folded ones of these events are counted; none for clicks and conversions."""
+    least: int
+    most: int
+    """The smallest and the largest `count`."""
+    longest: float
+    """The longest `seconds`, infinite where any limit is for ever."""
+    limits: tuple[Limit, ...]
+
+
 class Verdict(Struct, frozen=True, gc=False):
-    """Why to stay silent, and how long: `free_at` is when this cap would let one more pass."""
+    """Why to stay silent, and until when: `free_at` is when this limit would let one more pass."""
 
     reason: NoBid
-    cap: Cap
+    written: Cap | Silence
+    seen: int
+    """How many were counted. Of folded ones, perhaps more than there were."""
     free_at: int
     """Seconds since the epoch; 0 = never."""
 
 
-class Rule(Struct, frozen=True, gc=False):
-    """A `Cap` with what is constant about it worked out."""
-
-    word: int
-    name: int
-    channels: int
-    cap: Cap
-
-
 def rules(line_item: LineItem, creative: int) -> tuple[Rule, ...]:
-    """The caps of a line item showing a creative (its 32-bit id), ready to be checked."""
+    """The caps and silences of a line item showing a creative (its 32-bit id), to be checked."""
     names: dict[Level, int] = {
         "everyone": 0,
         "advertiser": line_item.campaign.advertiser.id32,
@@ -54,56 +92,97 @@ def rules(line_item: LineItem, creative: int) -> tuple[Rule, ...]:
         "line_item": line_item.id32,
         "creative": creative,
     }
-    return tuple(
-        Rule(WORD[cap.level], names[cap.level], channel_mask(cap.channels), cap)
-        for cap in line_item.caps
+    limits: dict[tuple[Level, int], list[Limit]] = {}
+    for cap in line_item.caps:
+        mask = channel_mask(cap.channels) << 4 | Kind.IMPRESSION
+        limit = Limit(cap.count or 1, cap.seconds or cap.min_gap_seconds, cap)
+        limits.setdefault((cap.level, mask), []).append(limit)
+    for silence in line_item.silences:
+        mask = ANY_CHANNEL << 4 | Kind[silence.after.upper()]
+        limits.setdefault((silence.level, mask), []).append(Limit(1, silence.seconds, silence))
+    return tuple(_rule(WORD[level], names[level], mask, same)
+                 for (level, mask), same in limits.items())  # fmt: skip
+
+
+def _rule(word: int, name: int, mask: int, limits: Iterable[Limit]) -> Rule:
+    folded = [c for c in Channel if mask >> 4 >> c & 1] if mask & 15 == Kind.IMPRESSION else []
+    ordered = tuple(sorted(limits, key=lambda limit: limit.count))
+    return Rule(
+        word,
+        name,
+        mask,
+        tuple(total_key(name, channel) for channel in folded),
+        ordered[0].count,
+        ordered[-1].count,
+        max(limit.seconds or inf for limit in ordered),
+        ordered,
     )
 
 
-def channel_mask(names: frozenset[str]) -> int:
+def channel_mask(names: Iterable[str]) -> int:
     """Bit mask of the channels a cap counts; none named means display alone."""
-    if not names:
-        return 1 << Channel.DISPLAY
-    return sum(1 << CHANNELS[name] for name in names)
+    return sum(1 << CHANNELS[name] for name in names) or 1 << Channel.DISPLAY
 
 
-def verdict(ledger: Ledger, rules: Sequence[Rule], now: int) -> Verdict | None:
-    """The strictest cap that forbids one more exposure at `now`, or None if all allow it.
+def verdict(ledger: Ledger, rules: Sequence[Rule]) -> Verdict | None:
+    """The strictest limit that forbids one more exposure now, or None if all allow it.
 
-    Strictest is the one that lasts longest. A folded record may lie in any window that reaches back
-    to `ledger.folded_until`, so there it counts: a cap may then silence too long, never too little.
+    Strictest is the one that lasts longest. Of folded impressions it is only known when the last of
+    them was, and they all count as of then: silence may last too long, never too short.
     """
+    if not ledger.raw:
+        return None
+    now = ledger.now
     worst: Verdict | None = None
     for rule in rules:
-        free_at = _free_at(ledger, rule, now)
-        if free_at is None:
+        times = ledger.times(rule.word, rule.name, rule.mask)
+        if ledger.folded_until and rule.totals:
+            folded = ledger.folded(rule.totals, rule.most)
+            if folded:
+                times = sorted(times + folded)
+        many = len(times)
+        least = rule.least
+        if many < least or times[-least] + rule.longest <= now:
             continue
-        if worst is None or free_at == 0 or 0 < worst.free_at < free_at:
-            cap = rule.cap
-            reason = NoBid.MINIMUM_GAP if cap.min_gap_seconds else REASON[cap.level]
-            worst = Verdict(reason, cap, free_at)
-            if free_at == 0:
-                return worst
+        for count, seconds, written in rule.limits:
+            if many < count:
+                break
+            if not seconds:
+                return _verdict(written, many, 0)
+            free_at = times[-count] + seconds
+            if free_at > now and (worst is None or free_at > worst.free_at):
+                worst = _verdict(written, many - bisect_right(times, now - seconds), free_at)
     return worst
 
 
-def _free_at(ledger: Ledger, rule: Rule, now: int) -> int | None:
-    """When `rule` allows one more: None = now, 0 = never, else seconds since the epoch."""
-    cap = rule.cap
-    times = ledger.exposures(rule.word, rule.name, rule.channels, now)
-    if cap.min_gap_seconds:
-        free_at = times[-1] + cap.min_gap_seconds if times else 0
-        return free_at if free_at > now else None
-    start = now - cap.seconds if cap.seconds else 0
-    inside = len(times) - bisect_right(times, start)
-    if ledger.folded_until > start:
-        inside += ledger.folded(rule.name, Kind.IMPRESSION, rule.channels)
-        if ledger.overflowed and inside < cap.count:
-            return 0 if not cap.seconds else ledger.folded_until + cap.seconds
-    if inside < cap.count:
-        return None
-    if not cap.seconds:
-        return 0
-    leaving = len(times) - cap.count
-    oldest = times[leaving] if 0 <= leaving < len(times) else ledger.folded_until
-    return max(oldest + cap.seconds, now + 1)
+def _verdict(written: Cap | Silence, seen: int, free_at: int) -> Verdict:
+    if isinstance(written, Silence):
+        return Verdict(NoBid.SILENT_AFTER_ACTION, written, seen, free_at)
+    reason = NoBid.MINIMUM_GAP if written.min_gap_seconds else REASON[written.level]
+    return Verdict(reason, written, seen, free_at)
+
+
+def sentence(verdict: Verdict) -> str:
+    """The verdict for a trader: ``3 of 3 per 1d of campaign; free again 2026-11-22 08:15 UTC``."""
+    written = verdict.written
+    if isinstance(written, Silence):
+        text = f"silent for {_duration(written.seconds)} after a {written.after}"
+    elif written.min_gap_seconds:
+        text = f"at least {_duration(written.min_gap_seconds)} apart"
+    else:
+        per = f"per {_duration(written.seconds)}" if written.seconds else "ever"
+        text = f"{verdict.seen} of {written.count} {per}"
+    text += f", of {written.level}"
+    if isinstance(written, Cap) and written.channels:
+        text += f" in {', '.join(sorted(written.channels))}"
+    if not verdict.free_at:
+        return text
+    return f"{text}; free again {datetime.fromtimestamp(verdict.free_at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _duration(seconds: int) -> str:
+    """As traders write it: the largest unit that divides it."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from bidder.capping.ledger import MAX_RECORDS, Ledger, Record
+from bidder.capping.ledger import MAX_RECORDS, MAX_TOTALS, Ledger, Record
 from bidder.store import keys
 
 Arguments = Sequence[bytes | str | int]
@@ -51,20 +51,17 @@ async def claim(
     clock.
     """
     wanted = [True] * len(reservations)
-    key = keys.ledger(person)
     for _ in range(2):
         records = [r.record.pack() for r, want in zip(reservations, wanted, strict=True) if want]
         if not records:
             break
-        answer = await scripts.run(
-            "ledger",
-            [key],
-            ["claim", now, ttl_seconds, MAX_RECORDS, ledger.version, *records],
-            deadline,
-        )
+        call = _call("claim", now, ttl_seconds, ledger.version, *records)
+        answer = await scripts.run("ledger", _keys(person), call, deadline)
+        if isinstance(answer, list):  # merged into somebody since they were read
+            break
         if not isinstance(answer, bytes):
             return Claimed(tuple(wanted) if answer == 1 else (False,) * len(reservations))
-        ledger = Ledger(answer)
+        ledger = Ledger(answer, now)
         wanted = _still_allowed(ledger, reservations)
     return Claimed((False,) * len(reservations))
 
@@ -87,20 +84,57 @@ async def record(
     An impression takes the place of its reservation; `claimed` says that there was one, so that an
     impression without it is known to be late.
     """
-    answer = await scripts.run(
-        "ledger",
-        [keys.ledger(person)],
-        ["record", now, ttl_seconds, MAX_RECORDS, what.pack(), int(claimed)],
-    )
-    return _text(answer)
+    call = _call("record", now, ttl_seconds, what.pack(), int(claimed))
+    return _text(await _followed(scripts, person, call))
 
 
 async def release(scripts: Scripts, person: str, bid_key: bytes, now: int, ttl_seconds: int) -> str:
     """End a reservation, for the bid lost: "new", or "absent" if there is none."""
-    answer = await scripts.run(
-        "ledger", [keys.ledger(person)], ["release", now, ttl_seconds, MAX_RECORDS, bid_key]
-    )
-    return _text(answer)
+    call = _call("release", now, ttl_seconds, bid_key)
+    return _text(await _followed(scripts, person, call))
+
+
+async def absorb(
+    scripts: Scripts,
+    person: str,
+    records: Sequence[bytes],
+    now: int,
+    ttl_seconds: int,
+    *,
+    other: bytes = b"",
+    mark: bytes = b"",
+) -> int:
+    """Add packed records to a person's ledger, those it has not: how many were new.
+
+    `other` is the ledger of a person who was merged into this one, and `mark` (8 bytes) stands for
+    that merge: however often it is done, the totals count once. A contact older than
+    `KEEP_SECONDS` must not be given: it would be folded, and counted again the next time.
+    """
+    call = _call("absorb", now, ttl_seconds, mark, other, *records)
+    answer = await _followed(scripts, person, call)
+    return answer if isinstance(answer, int) else 0
+
+
+MAX_ALIASES = 4
+"""Merges of merges that are followed."""
+
+
+def _keys(person: str) -> list[str]:
+    return [keys.ledger(person), keys.alias(person)]
+
+
+async def _followed(scripts: Scripts, person: str, call: Arguments) -> object:
+    """The script's answer about who this person is by now; "absent" after too many merges."""
+    for _ in range(MAX_ALIASES):
+        answer = await scripts.run("ledger", _keys(person), call)
+        if not isinstance(answer, list):
+            return answer
+        person = _text(answer[0])
+    return "absent"
+
+
+def _call(operation: str, now: int, ttl_seconds: int, *rest: bytes | str | int) -> Arguments:
+    return [operation, now, ttl_seconds, MAX_RECORDS, MAX_TOTALS, *rest]
 
 
 def _text(answer: object) -> str:

@@ -3,7 +3,7 @@
 from bisect import bisect_right
 
 from bidder.campaigns.catalogue import LineItem
-from bidder.capping.ledger import Channel, Kind, Ledger
+from bidder.capping.ledger import ADVERTISER, EVERYONE, LINE_ITEM, Channel, Kind, Ledger
 from bidder.person import NO_HISTORY, History
 
 _HOUR, _DAY, _WEEK, _MONTH = 3600, 86400, 7 * 86400, 30 * 86400
@@ -11,16 +11,17 @@ _DISPLAY = 1 << Channel.DISPLAY
 _CONTACTS = 1 << Channel.EMAIL | 1 << Channel.SMS | 1 << Channel.PUSH
 
 
-def history(ledger: Ledger, line_item: LineItem, now: int) -> History:
+def history(ledger: Ledger, line_item: LineItem) -> History:
     """The `History` of one person for the advertiser of `line_item`."""
-    if not ledger.times:
+    if not ledger.raw:
         return NO_HISTORY
+    now = ledger.now
     advertiser = line_item.campaign.advertiser.id32
-    shown = ledger.exposures(2, advertiser, _DISPLAY, now)
-    own = ledger.exposures(4, line_item.id32, _DISPLAY, now)
-    contacts = ledger.exposures(2, advertiser, _CONTACTS, now)
-    clicks = ledger.actions(Kind.CLICK, advertiser)
-    conversions = ledger.actions(Kind.CONVERSION, advertiser)
+    shown = ledger.exposures(ADVERTISER, advertiser, _DISPLAY)
+    own = ledger.exposures(LINE_ITEM, line_item.id32, _DISPLAY)
+    contacts = ledger.exposures(ADVERTISER, advertiser, _CONTACTS)
+    clicks = ledger.actions(Kind.CLICK, ADVERTISER, advertiser)
+    conversions = ledger.actions(Kind.CONVERSION, ADVERTISER, advertiser)
     day = _since(shown, now - _DAY)
     return History(
         impressions_hour=_since(shown, now - _HOUR),
@@ -36,13 +37,13 @@ def history(ledger: Ledger, line_item: LineItem, now: int) -> History:
         since_click=_age(clicks, now),
         since_conversion=_age(conversions, now),
         since_contact=_age(contacts, now),
-        other_impressions_day=_since(ledger.exposures(0, 0, _DISPLAY, now), now - _DAY) - day,
+        other_impressions_day=_since(ledger.exposures(EVERYONE, 0, _DISPLAY), now - _DAY) - day,
     )
 
 
 def _since(times: list[int], start: int) -> int:
     """How many of these ascending times lie after `start`."""
-    return len(times) - bisect_right(times, start)
+    return len(times) - bisect_right(times, start) if times else 0
 
 
 def _age(times: list[int], now: int) -> int:

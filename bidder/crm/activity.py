@@ -34,6 +34,7 @@ DTYPE = np.dtype(
     ]
 )
 RECORD_BYTES = 32
+_NO_REFERENCE = bytes(8)
 Records = npt.NDArray[np.void]
 
 MAX_RECORDS = 128
@@ -131,36 +132,38 @@ def opened(raw: bytes | None) -> Records:
 
 def united(old: bytes | None, new: bytes) -> bytes:
     """`old` with the records of `new`: sorted, each once, at most `MAX_RECORDS`."""
-    if not old and len(new) == RECORD_BYTES:
-        return new
-    return tidy(np.concatenate([opened(old), opened(new)])).tobytes()
+    before, after = _split(old or b""), _split(new)
+    if all(before.get(key) == record for key, record in after.items()):
+        return old or b""
+    return b"".join(_newest(sorted({**before, **after}.values(), key=_order)))
 
 
-def tidy(records: Records) -> Records:
-    """Records of one person (later reports later) in order of time, each once, not too many."""
-    records = _last_of_each_order(records)
-    records = np.unique(records.view("V32")).view(DTYPE)
-    records = records[np.lexsort((records["kind"], records["time"]))]
+def _split(raw: bytes) -> dict[bytes, bytes]:
+    """What makes each record the same as another -> the record, the last one of each."""
+    records = {}
+    for start in range(0, len(raw) - RECORD_BYTES + 1, RECORD_BYTES):
+        record = raw[start : start + RECORD_BYTES]
+        records[_identity(record)] = record
+    return records
+
+
+def _identity(record: bytes) -> bytes:
+    if record.endswith(_NO_REFERENCE):
+        return record
+    return record[8:12] + record[24:] + (b"r" if record[4] == Kind.REFUND else b"")
+
+
+def _order(record: bytes) -> tuple[int, int, bytes]:
+    return int.from_bytes(record[:4], "little"), record[4], record
+
+
+def _newest(records: list[bytes]) -> list[bytes]:
+    """At most `MAX_RECORDS` of these, in their order."""
     if len(records) <= MAX_RECORDS:
         return records
-    bought = is_purchase(records)
-    kept = np.zeros(len(records), bool)
-    kept[np.flatnonzero(bought)[-MAX_PURCHASES:]] = True
-    others = np.flatnonzero(~kept)
-    kept[others[len(others) - (MAX_RECORDS - int(kept.sum())) :]] = True
-    return records[kept]
-
-
-def _last_of_each_order(records: Records) -> Records:
-    references = records["reference"]
-    if not references.any():
-        return records
-    backwards = records[::-1]
-    identity = np.stack([backwards["reference"], backwards["advertiser"].astype(np.uint64)], 1)
-    _, firsts = np.unique(identity, axis=0, return_index=True)
-    keep = references[::-1] == 0
-    keep[firsts] = True
-    return backwards[keep][::-1]
+    bought = [record for record in records if record[4] in PURCHASES][-MAX_PURCHASES:]
+    others = [record for record in records if record[4] not in PURCHASES]
+    return sorted([*bought, *others[-(MAX_RECORDS - len(bought)) :]], key=_order)
 
 
 def is_purchase(records: Records) -> npt.NDArray[np.bool_]:

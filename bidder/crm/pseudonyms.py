@@ -65,11 +65,6 @@ class Pseudonyms:
         message = f"{source}\0{text}".encode()
         return [(source, _hashed(key, message)) for key in self._keys]
 
-    def tombstones(self, identifier: Identifier) -> list[str]:
-        """What to know an erased identifier by, one for each key, the current first."""
-        message = f"tombstone\0{identifier[0]}\0{identifier[1]}".encode()
-        return [_hashed(key, message) for key in self._keys]
-
     def partner(self, cookie: str, exchange: str) -> str:
         """What we tell an exchange a browser is called: of no use to any other exchange."""
         return _hashed(self._keys[0], f"partner\0{exchange}\0{cookie}".encode())

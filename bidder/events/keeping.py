@@ -4,8 +4,10 @@ Files stay plain until they have been applied to their end; then they are compre
 when they are old. All of it is blocking work for a thread beside the loop.
 """
 
+import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from shutil import copyfileobj
 
@@ -13,12 +15,27 @@ from bidder.events.files import COMPRESSED, PLAIN, log_files, sync_directory
 from bidder.events.reading import CHUNK_BYTES, load_offsets
 
 DAY_SECONDS = 86400
+LOCK = "keeping.lock"
+"""Beside the writers' folders."""
 
 
 def keep(directory: Path, days: float, now: float) -> None:
     """Compress what has been applied, delete what was last written `days` ago. Raises `OSError`."""
-    compress(applied(directory))
-    expire(directory, days, now)
+    with alone(directory):
+        compress(applied(directory))
+        expire(directory, days, now)
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """While no other process replaces files: what one has just removed, no other brings back."""
+    directory.mkdir(parents=True, exist_ok=True)
+    fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o640)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def applied(directory: Path) -> list[Path]:

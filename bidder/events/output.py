@@ -11,6 +11,9 @@ from pathlib import Path
 
 from bidder.events.files import file_name, files_of, sync_directory
 
+ROTATE = "rotate"
+"""A file of this name in a writer's folder asks for the one under way to be ended; then it goes."""
+
 
 class Disk:
     """The file operations of a log, in one place so that tests can make each of them fail."""
@@ -89,13 +92,16 @@ class Output:
         self._unsynced = b""
 
     def rotate_if_due(self) -> None:
-        """Begin a new file if this one is large or old enough. Raises `OSError`."""
+        """Begin a new file if this one is large or old enough, or if asked to. Raises `OSError`."""
         self._open_if_needed()
         old = abs(self._clock() - self._started) >= self._rotate_seconds  # a clock may jump back
-        if self._size >= self._rotate_bytes or (old and self._size):
+        asked = os.path.exists(self._directory / ROTATE)
+        if self._size >= self._rotate_bytes or (self._size and (old or asked)):
             self.sync()
             self._abandon()
             self._open_if_needed()
+        if asked:
+            (self._directory / ROTATE).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go of file and lock."""

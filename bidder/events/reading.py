@@ -16,6 +16,7 @@ from typing import BinaryIO, cast
 import msgspec
 
 from bidder.events.files import OFFSETS, LogFile, files_of, log_files, writers_of
+from bidder.events.forgotten import Forgotten
 from bidder.events.schema import AnyEvent, decode
 
 CHUNK_BYTES = 256 << 10
@@ -46,12 +47,16 @@ def read(
     """All events with `since` <= time < `until`, of all writers, plain and compressed files.
 
     They come in the order of their times, as far as each writer's own lines do. `wanted` sees the
-    raw line and may spare its decoding.
+    raw line and may spare its decoding. Whoever was erased is no longer in them, whether or not the
+    files have been compacted since.
     """
     tally = tally if tally is not None else Tally()
+    forgotten = Forgotten(directory)
+    forgotten.refresh()
     files = [file for file in log_files(directory) if file.may_hold(since, until)]
     streams = [
-        _events(list(group), tally, wanted) for _, group in groupby(files, lambda file: file.writer)
+        _events(list(group), tally, wanted, forgotten)
+        for _, group in groupby(files, lambda file: file.writer)
     ]
     for event in heapq.merge(*streams, key=lambda event: event.time):
         if (since is None or event.time >= since) and (until is None or event.time < until):
@@ -59,22 +64,27 @@ def read(
 
 
 def _events(
-    files: list[LogFile], tally: Tally, wanted: Callable[[bytes], bool] | None
+    files: list[LogFile],
+    tally: Tally,
+    wanted: Callable[[bytes], bool] | None,
+    forgotten: Forgotten,
 ) -> Iterator[AnyEvent]:
     """The events of one writer, in the order of its lines."""
+    hide = forgotten.anonymous if forgotten else None
     for file in files:
-        with _open(file.path) as lines:
+        with opened(file.path) as lines:
             for line in lines:
                 if wanted is not None and not wanted(line):
                     continue
                 tally.lines += 1
                 try:
-                    yield decode(line)
+                    event = decode(line)
+                    yield event if hide is None else hide(event)
                 except (msgspec.MsgspecError, UnicodeDecodeError):
                     tally.torn += 1
 
 
-def _open(path: Path) -> BinaryIO:
+def opened(path: Path) -> BinaryIO:
     """A file of the log as plain lines, also if it is compressed before we come to it."""
     try:
         if path.suffix != ".zst":
@@ -156,15 +166,18 @@ class Tail:
         self._offsets = load_offsets(directory)
         self._writers: dict[str, _Writer] = {}
         self._turn = 0
+        self._forgotten = Forgotten(directory)
         self._relist()
 
     def batch(self, limit: int) -> list[AnyEvent]:
         """At most `limit` new events, without bids and no-bids; empty if there are none.
 
         It stops after 16 MB, so an empty answer with `lag_bytes()` left means "call again". What
-        was handed out comes again after a restart unless `save` was called.
+        was handed out comes again after a restart unless `save` was called. Events of people who
+        were erased name nobody: they are to be counted, and not to be written to anyone's ledger.
         """
         self._relist()
+        self._forgotten.refresh()
         events: list[AnyEvent] = []
         scanned = 0
         writers = list(self._writers.values())
@@ -254,7 +267,8 @@ class Tail:
     def _take(self, line: bytes, events: list[AnyEvent]) -> None:
         self.tally.lines += 1
         try:
-            events.append(decode(line))
+            event = decode(line)
+            events.append(self._forgotten.without_person(event) if self._forgotten else event)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             self.tally.torn += 1
 

@@ -6,6 +6,7 @@ log and the store loses nothing, and reading a line again changes nothing.
 
 import asyncio
 from collections.abc import Iterable
+from logging import getLogger
 
 from bidder import capping, ids, metrics
 from bidder.capping import Channel, Kind, Record
@@ -24,8 +25,11 @@ from bidder.metrics import Metrics
 from bidder.money import impression_cost
 from bidder.notices.receive import inferred_billing
 from bidder.pricing import Hold
-from bidder.pricing import budget as money
-from bidder.pricing.leases import BUCKET_SECONDS
+from bidder.pricing import counting as money
+from bidder.pricing.leases import bucket_name
+from bidder.store.coalesce import ScriptError
+
+_log = getLogger(__name__)
 
 
 class Applier:
@@ -45,35 +49,53 @@ class Applier:
         self._billing_seconds = billing_seconds
 
     async def apply(self, events: Iterable[AnyEvent], now: float) -> None:
-        """Apply these events, in any order among themselves. Raises what the store raises: then
-        all of them may be applied again."""
+        """Apply these events, in any order among themselves.
+
+        Raises `StoreUnavailable`: then all of them may be applied again. An event that the store
+        refuses would stop all that come behind it: it is counted as failed, and stays in the log.
+        """
         await asyncio.gather(*[self._one(e, int(now)) for e in events if isinstance(e, Notice)])
 
     async def _one(self, event: Notice, now: int) -> None:
+        kind = str(event.__struct_config__.tag)
+        try:
+            outcome = await self._count(event, now)
+            self._metrics.inc(metrics.APPLIED, kind, outcome)
+            if outcome != "duplicate":
+                self._metrics.inc(metrics.LINE_ITEM, event.line_item, kind)
+            await self._follow_up(event, now)
+        except ScriptError as problem:
+            self._metrics.inc(metrics.APPLIED, kind, "failed")
+            _log.error("%s of bid %s cannot be applied: %s", kind, event.bid_id, problem)
+
+    async def _count(self, event: Notice, now: int) -> str:
+        """What makes the event new or a duplicate."""
         if isinstance(event, BillingEvent):
-            outcome = await self._billed(event, event.cost_micros, now)
+            return await self._billed(event, event.cost_micros, now)
+        if isinstance(event, ImpressionEvent):
+            return await self._once(event, "pixels", "", now)
+        if isinstance(event, LossEvent):
+            return await self._lost(event, now)
+        if isinstance(event, ClickEvent):
+            return await self._once(event, "clicks", "", now)
+        if isinstance(event, ConversionEvent):
+            return await self._once(event, "conversions", event.order, now)
+        return "noted"
+
+    async def _follow_up(self, event: Notice, now: int) -> None:
+        """The rest, of a duplicate too: a crash may have come between."""
+        if isinstance(event, BillingEvent):
             await self._write(event, Kind.IMPRESSION, now)
         elif isinstance(event, ImpressionEvent):
-            outcome = await self._once(event, "pixels", "", now)
             await self._write(event, Kind.IMPRESSION, now)
             if event.bills:
                 await self._billed(event, event.cost_micros, now)
             else:
                 await self._await_billing(event, now)
-        elif isinstance(event, LossEvent):
-            outcome = await self._lost(event, now)
         elif isinstance(event, ClickEvent):
-            outcome = await self._once(event, "clicks", "", now)
             await self._write(event, Kind.CLICK, now)
         elif isinstance(event, ConversionEvent):
-            outcome = await self._once(event, "conversions", event.order, now)
             await self._write(event, Kind.CONVERSION, now)
-        else:
-            outcome = "noted"
-        kind = str(event.__struct_config__.tag)
-        self._metrics.inc(metrics.APPLIED, kind, outcome)
-        if outcome != "duplicate":
-            self._metrics.inc(metrics.LINE_ITEM, event.line_item, kind)
 
     async def _billed(self, event: Notice, cost: int, now: int) -> str:
         hold = _hold(event)
@@ -81,7 +103,6 @@ class Applier:
             self._scripts,
             event.ids[1],
             ids.from_text(event.bid_id),
-            _bucket(event),
             hold,
             cost,
             now,
@@ -105,7 +126,7 @@ class Applier:
                 self._scripts, event.person, ids.bid_key(bid_id), now, self._ledger_seconds
             )
         return await money.resolve(
-            self._scripts, event.ids[1], bid_id, _bucket(event), _hold(event), now
+            self._scripts, event.ids[1], bid_id, _hold(event), now
         )
 
     async def _once(self, event: Notice, kind: str, order: str, now: int) -> str:
@@ -135,8 +156,10 @@ class Applier:
 def _hold(event: Notice) -> Hold:
     """The money set aside for the bid, as `pricing` had held it."""
     cost = impression_cost(round(event.bid_cpm_micros * event.rate))
-    return Hold(holder=event.hold, day=event.day, cost_micros=cost)
-
-
-def _bucket(event: Notice) -> int:
-    return int(event.bid_time) // BUCKET_SECONDS
+    return Hold(
+        holder=event.hold,
+        day=event.day,
+        cost_micros=cost,
+        bucket=bucket_name(event.bid_time, event.exchange),
+        until=int(event.hold_until),
+    )

@@ -1,192 +1,280 @@
-"""What may one worker still bid of one campaign's budget? Its lease, less what its bids may cost.
+"""What may one worker still bid of one campaign's budget? What the store gave it and is not held.
 
-What is bid is *held* until a notice resolves it or nothing more can come. Holds are counted in
-buckets of bid time, which lets a notice that reached another worker, or another host, release them:
-the store adds up what is resolved per bucket, and `sync` reads it.
+What is bid is *held* until a notice resolves it or none can come any more. Holds are added up in
+buckets by exchange and time of the bid, so that a notice that reached another worker, or another
+host, frees them: the store adds up what became of each bucket (`store/lua/budget.lua`), takes that
+into account when it grants, and tells the worker, which learns from it how late notices come.
 
-    free = leased - (held - resolved, over the buckets still alive)
+Every day of a campaign has a lease of its own. Yesterday's is kept, with nothing free in it, until
+its last notice can have come.
 """
 
-from collections import deque
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple
 
 from msgspec import Struct
 
 from bidder.campaigns.catalogue import Campaign
-from bidder.money import impression_cost
+from bidder.money import MICROS, impression_cost
+from bidder.pricing.delays import BUCKET_SECONDS, Delays, Mark
 
-BUCKET_SECONDS = 16
 LEASE_SECONDS = 20
 """A lease is used for this long after the sync that renewed it."""
 SYNC_SECONDS = 0.5
 IDLE_SYNC_SECONDS = 5.0
 LOOKAHEAD_SECONDS = 3.0
 """A lease asks for what this many seconds of bidding at the recent rate would hold."""
+RATE_WEIGHT = 0.3
+"""Of the newest interval, in the average rate of bidding."""
+BUSY_BIDS = 4
+"""Whoever has bid lately keeps room for this many of the dearest bids; who has not, for one."""
 
 
 class Hold(Struct, frozen=True):
-    """Money set aside for one bid: sealed into its tokens, so that any notice can resolve it."""
+    """Money set aside for one bid. Its parts travel in the bid's tokens: any notice resolves it."""
 
     holder: str
     day: str
     """YYYY-MM-DD in the campaign's zone: the day whose budget pays."""
     cost_micros: int
     """The most it can cost, in micros of the advertiser's currency."""
+    bucket: str
+    until: int
+    """Seconds since the epoch: nothing that comes later frees it, for it has ended by itself."""
+
+
+class Spent(NamedTuple):
+    """What a campaign has cost over all workers, billed or shown, as the store last said."""
+
+    micros: int = 0
+    micros_today: int = 0
+    impressions: int = 0
+    impressions_today: int = 0
+
+
+def bucket_name(bid_time: float, exchange: str) -> str:
+    """The bucket of a bid made then, there."""
+    return f"{int(bid_time) // BUCKET_SECONDS}:{exchange}"
+
+
+def day_of(campaign: Campaign, now: float) -> str:
+    """The day whose budget pays at `now`: YYYY-MM-DD in the campaign's zone."""
+    return datetime.fromtimestamp(now, UTC).astimezone(campaign.advertiser.zone).date().isoformat()
+
+
+def day_bounds(campaign: Campaign, day: str) -> tuple[float, float]:
+    """When `day` begins and ends in the campaign's zone: 23 to 25 hours apart."""
+    zone, begins = campaign.advertiser.zone, date.fromisoformat(day)
+    ends = begins + timedelta(days=1)
+    return (
+        datetime.combine(begins, time(), zone).timestamp(),
+        datetime.combine(ends, time(), zone).timestamp(),
+    )
 
 
 class Bucket:
-    """Bids of one stretch of time: what was held, and what the store says became of it."""
+    """Bids of a few seconds on one exchange: what was held, and what the store says came of it."""
 
-    __slots__ = ("bids", "billed", "held", "number", "resolved", "resolved_bids")
+    __slots__ = (
+        "bids",
+        "exchange",
+        "held",
+        "marks",
+        "name",
+        "number",
+        "resolved",
+        "shown",
+        "until",
+    )
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, exchange: str) -> None:
         self.number = number
-        self.held = self.bids = 0
-        self.resolved = self.resolved_bids = self.billed = 0
+        self.exchange = exchange
+        self.name = f"{number}:{exchange}"
+        self.held = self.bids = self.resolved = self.shown = 0
+        self.until = 0
+        self.marks: list[Mark] = []
+
+    @property
+    def unresolved(self) -> int:
+        """Micros of bids of which nothing was heard."""
+        return self.held - self.resolved
 
 
-class Holds:
-    """The buckets of one account, oldest first."""
+class Lease:
+    """One day's money of one campaign, as this worker may use it."""
 
-    def __init__(self) -> None:
-        self.buckets: deque[Bucket] = deque()
+    def __init__(self, day: str, delays: Delays) -> None:
+        self.day = day
+        self.free_micros = self.free_bids = 0
+        self.buckets: dict[str, Bucket] = {}
+        self._delays = delays
+        self._under_way: tuple[int, int] | None = None
+        """Held, in micros and bids, since the sync that is under way began."""
 
-    def add(self, cost: int, bids: int, now: float) -> None:
-        """Hold `cost` more (or less, when a bid was not sent) in the bucket of `now`."""
+    def hold(self, cost: int, now: float, exchange: str, until: int) -> str:
+        """Take `cost` from what is free; the name of its bucket."""
         number = int(now) // BUCKET_SECONDS
-        if not self.buckets or self.buckets[-1].number < number:
-            self.buckets.append(Bucket(number))
-        bucket = self.buckets[-1]
+        name = f"{number}:{exchange}"
+        bucket = self.buckets.get(name)
+        if bucket is None:
+            bucket = self.buckets[name] = Bucket(number, exchange)
+        bucket.until = max(bucket.until, until)
+        self._change(bucket, cost, 1)
+        return name
+
+    def give_back(self, hold: Hold) -> None:
+        """Undo a hold whose bid was never sent."""
+        if hold.bucket in self.buckets:
+            self._change(self.buckets[hold.bucket], -hold.cost_micros, -1)
+
+    def ended(self, now: float) -> list[Bucket]:
+        """Take out, and learn from, the buckets of which nothing more can come."""
+        newest = int(now) // BUCKET_SECONDS
+        over = [
+            bucket
+            for bucket in self.buckets.values()
+            if bucket.until <= now or (not bucket.unresolved and bucket.number < newest)
+        ]
+        for bucket in over:
+            del self.buckets[bucket.name]
+            self._delays.learn(bucket.exchange, bucket.marks, bucket.shown, now)
+        return over
+
+    def arguments(self, over: Sequence[Bucket]) -> list[str | int]:
+        """Each bucket's name, micros, bids and weight, after how many; then those to forget."""
+        told: list[str | int] = [len(self.buckets)]
+        for bucket in self.buckets.values():
+            weight = self._delays.weight(bucket.exchange, bucket.number)
+            told += (bucket.name, bucket.held, bucket.bids, int(weight * MICROS))
+        return [*told, *[bucket.name for bucket in over]]
+
+    def begin(self, want_micros: int, want_bids: int) -> list[Bucket]:
+        """A sync begins: keep no more than is wanted. The buckets it asks about."""
+        self.free_micros = min(self.free_micros, want_micros)
+        self.free_bids = min(self.free_bids, want_bids)
+        self._under_way = (0, 0)
+        return list(self.buckets.values())
+
+    def end(self) -> None:
+        """The sync brought no answer: what was kept is still there."""
+        self._under_way = None
+
+    def synced(self, free: int, bids: int, asked: Sequence[Bucket], rows: Sequence[int]) -> None:
+        """Take in what the store granted and, bucket by bucket, what became of the bids."""
+        held, held_bids = self._under_way or (0, 0)
+        self._under_way = None
+        self.free_micros, self.free_bids = free - held, bids - held_bids
+        for place, bucket in enumerate(asked):
+            bucket.resolved, _, bucket.shown = rows[3 * place : 3 * place + 3]
+            if bucket.resolved:
+                self._delays.heard(bucket.exchange, bucket.number)
+        for bucket in asked:
+            self._delays.mark(bucket.exchange, bucket.number, bucket.marks, bucket.unresolved,
+                              bucket.shown)  # fmt: skip
+
+    def _change(self, bucket: Bucket, cost: int, bids: int) -> None:
         bucket.held += cost
         bucket.bids += bids
-
-    def resolve(self, rows: Mapping[int, Sequence[int]]) -> None:
-        """Take in, by bucket number, the resolved micros and bids and the billed micros."""
-        for bucket in self.buckets:
-            if bucket.number in rows:
-                bucket.resolved, bucket.resolved_bids, bucket.billed = rows[bucket.number]
-
-    def forget(self, before: float) -> None:
-        """Drop the buckets about which nothing more can come."""
-        oldest = int(before) // BUCKET_SECONDS
-        while self.buckets and self.buckets[0].number < oldest:
-            self.buckets.popleft()
-
-    def outstanding(self) -> tuple[int, int]:
-        """Micros and bids that may still be billed."""
-        return (
-            sum(b.held - b.resolved for b in self.buckets),
-            sum(b.bids - b.resolved_bids for b in self.buckets),
-        )
-
-    def committed(self, since: float) -> int:
-        """Micros that bids made since then cost, or still may."""
-        oldest = int(since) // BUCKET_SECONDS
-        return sum(b.held - b.resolved + b.billed for b in self.buckets if b.number >= oldest)
+        self.free_micros -= cost
+        self.free_bids -= bids
+        if self._under_way is not None:
+            self._under_way = (self._under_way[0] + cost, self._under_way[1] + bids)
 
 
 class Account:
-    """One campaign's money as one worker sees it. `hold_seconds`: how late a notice may come."""
+    """One campaign's money as one worker sees it.
 
-    def __init__(self, campaign: Campaign, holder: str, hold_seconds: int) -> None:
+    `hold_seconds`: how late a notice may come where nothing is held yet to tell it from.
+    """
+
+    def __init__(self, campaign: Campaign, holder: str, hold_seconds: int, delays: Delays) -> None:
         self.campaign = campaign
         self.holder = holder
-        self.hold_seconds = hold_seconds
-        self.dearest_micros = 0
-        """What the dearest impression may cost: a lease leaves room for a few of these."""
-        self.day = ""
-        self.leased_micros = self.leased_impressions = 0
-        self.valid_until = 0.0
-        self.next_sync = 0.0
-        self.spent_micros = self.spent_today_micros = 0
-        """Over all workers, as of the last sync; likewise the impressions."""
-        self.impressions = self.impressions_today = 0
-        self.holds = Holds()
-        self._outstanding = self._outstanding_bids = 0
-        self._held_since_sync = 0
-        self._synced_at = 0.0
+        self.dearest_micros = 1
+        """What the dearest impression may cost."""
+        self.spent = Spent()
+        self.lease = Lease("", delays)
+        self.past: list[Lease] = []
+        """Leases of days gone by whose notices may still come."""
+        self.valid_until = self.next_sync = 0.0
+        self.pace = ""
+        """What pacing wants to be remembered, for a worker that comes anew; empty = nothing."""
+        self.remembered = ""
+        self.bids = 0
+        """Held so far; never falls."""
+        self.syncing = False
+        self._hold_seconds = hold_seconds
+        self._delays = delays
+        self._demand = 0
         self._rate = 0.0
+        self._asked_at = 0.0
 
     def can_pay(self, cost_micros: int, now: float) -> bool:
         """Is there a lease, and is this much of it free?"""
         budget = self.campaign.budget
         if now >= self.valid_until:
             return False
-        if budget.total_micros or budget.daily_micros:
-            free = self.leased_micros - self._outstanding
-            if free < cost_micros:
-                return False
-        if budget.total_impressions or budget.daily_impressions:
-            return self.leased_impressions > self._outstanding_bids
-        return True
+        limits_money = budget.total_micros or budget.daily_micros
+        if limits_money and self.lease.free_micros < cost_micros:
+            return False
+        limits_bids = budget.total_impressions or budget.daily_impressions
+        return not limits_bids or self.lease.free_bids > 0
 
-    def hold(self, bid_cpm_micros: int, now: float) -> Hold | None:
-        """Set aside what a bid of this CPM (advertiser's currency) can cost; None = no money."""
+    def hold(self, bid_cpm_micros: int, now: float, exchange: str, seconds: int) -> Hold | None:
+        """Set aside what a bid of this CPM (advertiser's currency) can cost; None = no money.
+
+        `seconds`: how long after it a notice of the bid may come from `exchange`.
+        """
         cost = impression_cost(bid_cpm_micros)
+        self._demand += cost
         if not self.can_pay(cost, now):
-            self.next_sync = now  # ask for more at once
+            self.next_sync = min(self.next_sync, now)  # ask for more at once
             return None
-        self._change(cost, 1, now)
-        return Hold(self.holder, self.day, cost)
+        self.bids += 1
+        until = int(now) + seconds
+        bucket = self.lease.hold(cost, now, exchange, until)
+        return Hold(self.holder, self.lease.day, cost, bucket, until)
 
-    def give_back(self, hold: Hold, now: float) -> None:
+    def give_back(self, hold: Hold) -> None:
         """Undo a hold whose bid was never sent."""
-        self._change(-hold.cost_micros, -1, now)
+        for lease in (self.lease, *self.past):
+            if lease.day == hold.day:
+                lease.give_back(hold)
 
-    def sync_arguments(self, now: float, closing: bool = False) -> list[bytes | str | int]:
-        """What to ask of `budget.lua sync`; when closing, nothing free is asked for."""
-        day = self.today(now)
-        if day != self.day:
-            # Yesterday's lease stays with the store until the last notice can have come.
-            self.day, self.holds, self.valid_until = day, Holds(), 0.0
-        self.holds.forget(now - self.hold_seconds)
-        self._recount()
-        elapsed = now - self._synced_at if self._synced_at else SYNC_SECONDS
-        self._rate += 0.3 * (self._held_since_sync / max(elapsed, SYNC_SECONDS) - self._rate)
-        dearest = max(self.dearest_micros, 1)
-        want = 0 if closing else max(int(self._rate * LOOKAHEAD_SECONDS), 4 * dearest)
-        budget = self.campaign.budget
-        return [
-            "sync",
-            int(now),
-            self.holder,
-            day,
-            LEASE_SECONDS + self.hold_seconds,
-            budget.total_micros,
-            budget.daily_micros,
-            budget.total_impressions,
-            budget.daily_impressions,
-            self._outstanding,
-            self._outstanding_bids,
-            want,
-            0 if closing else max(want // dearest, 4),
-            *[bucket.number for bucket in self.holds.buckets],
-        ]
+    def turn(self, now: float) -> None:
+        """Begin a new day's lease where one has begun; forget the days that are over."""
+        day = day_of(self.campaign, now)
+        if day != self.lease.day:
+            self.past.append(self.lease)
+            self.lease, self.valid_until = Lease(day, self._delays), 0.0
+        if now >= self.valid_until:
+            # The store may have given to others what we had; only what it says now is ours.
+            self.lease.free_micros = self.lease.free_bids = 0
 
-    def synced(self, answer: Sequence[int], asked_at: float) -> None:
-        """Take in what `budget.lua sync` returned."""
-        self.leased_micros, self.leased_impressions = answer[0], answer[1]
-        self.spent_micros, self.spent_today_micros = answer[2], answer[3]
-        self.impressions, self.impressions_today = answer[4], answer[5]
-        self.holds.resolve({answer[i]: answer[i + 1 : i + 4] for i in range(6, len(answer), 4)})
-        self._recount()
-        busy = self._held_since_sync > 0
-        self._held_since_sync = 0
-        self._synced_at = asked_at
-        self.valid_until = asked_at + LEASE_SECONDS
-        self.next_sync = asked_at + (SYNC_SECONDS if busy else IDLE_SYNC_SECONDS)
+    def wants(self, now: float, closing: bool) -> tuple[int, int]:
+        """Micros and bids to have free: a few seconds of bidding, at least one bid."""
+        elapsed = max(now - self._asked_at, SYNC_SECONDS) if self._asked_at else SYNC_SECONDS
+        self._rate += RATE_WEIGHT * (self._demand / elapsed - self._rate)
+        least = BUSY_BIDS if self._demand else 1
+        self._asked_at, self._demand = now, 0
+        if closing:
+            return 0, 0
+        bids = max(int(self._rate * LOOKAHEAD_SECONDS) // self.dearest_micros, least)
+        return max(int(self._rate * LOOKAHEAD_SECONDS), least * self.dearest_micros), bids
 
-    def _change(self, cost: int, bids: int, now: float) -> None:
-        self.holds.add(cost, bids, now)
-        self._outstanding += cost
-        self._outstanding_bids += bids
-        self._held_since_sync += cost
+    def lasts_until(self, lease: Lease, now: float) -> int:
+        """When the last notice of what `lease` covers can have come, and a little more."""
+        latest = max((bucket.until for bucket in lease.buckets.values()), default=0)
+        if lease is self.lease:
+            latest = max(latest, int(now) + self._hold_seconds)
+        return latest + LEASE_SECONDS
 
-    def _recount(self) -> None:
-        self._outstanding, self._outstanding_bids = self.holds.outstanding()
-
-    def today(self, now: float) -> str:
-        """The day whose budget pays at `now`, YYYY-MM-DD in the campaign's zone."""
-        zone = self.campaign.advertiser.zone
-        return datetime.fromtimestamp(now, UTC).astimezone(zone).date().isoformat()
+    def synced(self, spent: Spent, remembered: str, asked_at: float) -> None:
+        """The store has renewed today's lease."""
+        self.spent, self.remembered = spent, remembered
+        _, ends = day_bounds(self.campaign, self.lease.day)
+        self.valid_until = min(asked_at + LEASE_SECONDS, ends)
+        pause = SYNC_SECONDS if self._demand or self._rate > 1 else IDLE_SYNC_SECONDS
+        self.next_sync = min(asked_at + pause, ends)

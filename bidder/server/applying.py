@@ -5,6 +5,7 @@ makes it wait; a crash makes it read again what it had not saved, which changes 
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +18,7 @@ from bidder.events.reading import Tail
 from bidder.events.schema import BillingEvent, decode
 from bidder.metrics import Metrics
 from bidder.notices.applying import Applier
-from bidder.pricing.budget import overdue
+from bidder.pricing.counting import overdue
 from bidder.store.breaker import StoreUnavailable
 from bidder.store.coalesce import Scripts
 
@@ -26,6 +27,12 @@ BATCH = 500
 SWEEP_SECONDS = 5.0
 KEEP_SECONDS = 60.0
 OVERDUE_AT_ONCE = 200
+CAMPAIGNS_AT_ONCE = 200
+SAVE_SECONDS = 1.0
+"""How often the offset is saved while it moves over nothing but bids."""
+LAST_SECONDS = 3.0
+"""How long `follow` may go on applying after its end; the next start does the rest."""
+RETRY_SECONDS = 0.5
 
 
 class Follower:
@@ -47,19 +54,30 @@ class Follower:
         self._metrics = cells
         self._keep_days = keep_seconds / 86400
         self._tail = Tail(directory)
+        self._saved_at = 0.0
         self._ended = asyncio.Event()
 
     async def follow(self) -> None:
-        """Apply what is new, until `end`; then once more, so that nothing waits for a restart."""
+        """Apply what is new, until `end`; then what is left, as far as there is time for it."""
         while not self._ended.is_set():
-            if not await self.apply_new():
+            pause = await self._turn()
+            if pause:
                 try:
-                    await asyncio.wait_for(self._ended.wait(), POLL_SECONDS)
+                    await asyncio.wait_for(self._ended.wait(), pause)
                 except TimeoutError:
                     continue
-        while await self.apply_new():
+        last = time.monotonic() + LAST_SECONDS
+        while not await self._turn() and time.monotonic() < last:
             continue
         self._tail.close()
+
+    async def _turn(self) -> float:
+        """Apply a batch; how many seconds to wait before the next one."""
+        try:
+            return 0.0 if await self.apply_new() else POLL_SECONDS
+        except OSError as problem:  # the offset cannot be saved, or the log not read
+            print(f"{problem}; trying again", file=sys.stderr)
+            return RETRY_SECONDS
 
     def end(self) -> None:
         """Let `follow` return."""
@@ -70,7 +88,8 @@ class Follower:
         events = self._tail.batch(BATCH)
         self._metrics.set(metrics.APPLY_LAG, self._tail.lag_bytes())
         if not events:
-            self._tail.save()
+            if time.monotonic() - self._saved_at > SAVE_SECONDS or self._ended.is_set():
+                self._save()
             return False
         while True:
             try:
@@ -80,17 +99,27 @@ class Follower:
                 if self._ended.is_set():
                     return False  # not saved: the next start applies it
                 await asyncio.sleep(POLL_SECONDS)
-        self._tail.save()
+        self._save()
         return True
+
+    def _save(self) -> None:
+        self._tail.save()
+        self._saved_at = time.monotonic()
 
     async def sweep(self, campaigns: Iterable[Campaign]) -> None:
         """Bill at our bid the impressions whose billing notice did not come in time."""
-        now = time.time()
-        for campaign in campaigns:
-            for line in await overdue(self._scripts, campaign, int(now), OVERDUE_AT_ONCE):
-                event = decode(line)
-                if isinstance(event, BillingEvent):
-                    await self._own_log.commit(event)
+        now = int(time.time())
+        waiting = list(campaigns)
+        for first in range(0, len(waiting), CAMPAIGNS_AT_ONCE):
+            found = await asyncio.gather(
+                *[
+                    overdue(self._scripts, campaign, now, OVERDUE_AT_ONCE)
+                    for campaign in waiting[first : first + CAMPAIGNS_AT_ONCE]
+                ]
+            )
+            events = [decode(line) for lines in found for line in lines]
+            billed = [event for event in events if isinstance(event, BillingEvent)]
+            await asyncio.gather(*[self._own_log.commit(event) for event in billed])
 
     def keep(self) -> None:
         """Compress what is applied, delete what is too old. Slow: call it in a thread."""

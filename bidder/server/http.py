@@ -1,14 +1,12 @@
-"""How does HTTP reach the endpoints? One aiohttp server per worker, routed by hand.
+"""How does HTTP reach the router? By aiohttp: the edge that takes anything HTTP may bring.
 
-A low-level server without an Application: the paths are few, and a router costs as much as decoding
-a bid request. Limits on body, headers, connections and slow senders are set here.
+A low-level server without an Application: the paths are few, and a router of patterns costs as much
+as decoding a bid request. Limits on body, headers, connections and slow senders are set here.
 """
 
 import asyncio
 from collections.abc import Callable
-from logging import getLogger
 from typing import Any
-from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -16,14 +14,11 @@ from aiohttp.web_request import BaseRequest
 
 from bidder import metrics
 from bidder.metrics import Metrics
-from bidder.server.edge import Answer, Endpoint, Question, echoing
-from bidder.server.tracking import NOTICES, Tracking
+from bidder.server.router import Request, Router
 from bidder.settings import Limits
 
-BID_PATH = "/openrtb2/"
 MAX_HEADERS = 100
-
-_log = getLogger(__name__)
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Connection(RequestHandler):
@@ -58,7 +53,7 @@ class Connection(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun")
         self.received()
-        self._server.count("unreadable", status)
+        self._server.router.count("unreadable", status)
         answer = web.Response(status=status)
         answer.force_close()
         return answer
@@ -76,16 +71,14 @@ class Server(web.Server):
 
     def __init__(
         self,
-        endpoint: Endpoint,
-        tracking: Tracking,
+        router: Router,
         limits: Limits,
         cells: Metrics,
         clock: Callable[[], float],
     ) -> None:
         self.clock = clock
         """In seconds; finer than uvloop's own, which counts whole milliseconds."""
-        self._endpoint = endpoint
-        self._tracking = tracking
+        self.router = router
         self._limits = limits
         self._metrics = cells
         super().__init__(self._handle, request_factory=self._request)
@@ -106,16 +99,17 @@ class Server(web.Server):
             return Refusal()
         return Connection(self, loop=self._loop, **self._options)
 
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Close what is idle, answer what is under way, then close that too."""
+        self.pre_shutdown()
+        await super().shutdown(timeout)
+
     def cut_slow_senders(self) -> None:
         """Close the connections that have been sending one request for too long."""
         oldest = self.clock() - self._limits.request_seconds
         for connection in self.connections:
             if isinstance(connection, Connection) and 0 < connection.first_byte < oldest:
                 connection.force_close()
-
-    def count(self, endpoint: str, status: int) -> None:
-        """One more answer with this status."""
-        self._metrics.inc(metrics.ANSWERS, endpoint, str(status))
 
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> Any:
         return BaseRequest(
@@ -132,50 +126,24 @@ class Server(web.Server):
         connection = request.protocol
         assert isinstance(connection, Connection)
         arrival = connection.first_byte or connection.last_byte
-        path, _, query = _text(request.raw_path).partition("?")
+        target, headers = request.raw_path, request.headers
+        whole = False
         try:
-            if path.startswith(BID_PATH):
-                endpoint, answer = "bid", await self._bid(request, connection, path, arrival)
-            elif path in NOTICES:
-                connection.received()
-                endpoint, answer = path[1:], await self._notice(request, path, query)
-            else:
-                connection.received()
-                endpoint, answer = "other", Answer(404)
-        except Exception:
-            _log.exception("a request could not be answered")
-            endpoint, answer = "failed", Answer(204 if path.startswith(BID_PATH) else 503)
-        self.count(endpoint, answer.status)
-        return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
-
-    async def _bid(
-        self, request: BaseRequest, connection: Connection, path: str, arrival: float
-    ) -> Answer:
-        if request.method != "POST":
-            connection.received()
-            return echoing(Answer(405, headers={"Allow": "POST"}), request.headers)
-        try:
+            if headers.get("Expect", "").lower() == "100-continue":
+                await request.writer.write(CONTINUE)
             body = await request.read()
+            whole = True
         except web.HTTPRequestEntityTooLarge:
-            return echoing(Answer(413), request.headers)
+            answer = self.router.refuse(413, target, headers)
         except (web.RequestPayloadError, ConnectionError):
-            return echoing(Answer(400), request.headers)
-        finally:
+            answer = self.router.refuse(400, target, headers)
+        else:
             connection.received()  # no slow sender any more
-        exchange, _, secret = unquote(path[len(BID_PATH) :]).partition("/")
-        peer = request.remote or ""
-        return await self._endpoint.answer(
-            Question(exchange, secret, request.headers, body, peer, arrival)
-        )
-
-    async def _notice(self, request: BaseRequest, path: str, query: str) -> Answer:
-        if request.method not in ("GET", "POST", "HEAD"):
-            return Answer(405, headers={"Allow": "GET, POST"})
-        return await self._tracking.answer(NOTICES[path], dict(parse_qsl(query)))
-
-
-def _text(path: str) -> str:
-    """A path in which bytes that are no UTF-8 are no surrogates either: those cannot be encoded."""
-    if path.isascii():
-        return path
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            peer = request.remote or ""
+            answer = await self.router.answer(
+                Request(request.method, target, headers, body, peer, arrival)
+            )
+        response = web.Response(status=answer.status, body=answer.body, headers=answer.headers)
+        if not whole:
+            response.force_close()  # what is left of it is not the next request
+        return response

@@ -6,13 +6,15 @@ published (`serving`). Any fault raises `CannotLoad` with all that was found, an
 """
 
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bidder.campaigns import compiled
-from bidder.campaigns.catalogue import Campaign, Catalogue
+from bidder.campaigns.catalogue import Campaign, Catalogue, Intrusiveness
 from bidder.campaigns.loading import load as load_campaigns
 from bidder.campaigns.rates import load_rates
+from bidder.capping import Parameters, load_parameters
 from bidder.exchanges.loading import InvalidExchanges, names
 from bidder.exchanges.loading import load as load_exchanges
 from bidder.scoring.model import ModelError, Scorer
@@ -39,6 +41,7 @@ def check(config: Path, settings: Settings, now: float) -> Catalogue:
             exchanges=names(config / "exchanges"),
         )
         load_rates(config / "rates.yaml")
+        _intrusion(config, catalogue)
         Scorer.load(models_folder(config, settings))
     except InvalidFile as error:
         raise CannotLoad("\n".join(map(str, error.problems))) from None
@@ -67,6 +70,7 @@ def serving(config: Path, settings: Settings, catalogue: Catalogue | None = None
             load_exchanges(config / "exchanges", os.environ),
             Scorer.load(models_folder(config, settings)),
             load_rates(config / "rates.yaml"),
+            _intrusion(config, catalogue),
         )
     except InvalidFile as error:
         raise CannotLoad("\n".join(map(str, error.problems))) from None
@@ -74,9 +78,25 @@ def serving(config: Path, settings: Settings, catalogue: Catalogue | None = None
         raise CannotLoad(str(error)) from None
 
 
+def _intrusion(config: Path, catalogue: Catalogue) -> Parameters | None:
+    """How intrusiveness is computed; may be missing only where no campaign asks for it."""
+    path = config / "intrusiveness.yaml"
+    wanted = {item.intrusiveness for item in catalogue.line_items} - {Intrusiveness()}
+    return load_parameters(path) if wanted or path.exists() else None
+
+
 def published_campaigns(settings: Settings) -> tuple[Campaign, ...]:
     """The campaigns that the workers serve."""
     return compiled.decode_campaigns((settings.state_dir / PUBLISHED).read_bytes())
+
+
+def published_names(settings: Settings) -> Mapping[int, str]:
+    """What each 32-bit id of the campaigns that the workers serve is called. Takes seconds for
+    many; empty before there are any."""
+    try:
+        return compiled.decode((settings.state_dir / PUBLISHED).read_bytes()).names
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def models_folder(config: Path, settings: Settings) -> Path:

@@ -1,8 +1,10 @@
 """What do operators ask? ``/-/healthy``, ``/-/ready``, ``POST /-/reload`` and ``/metrics``.
 
-On a port of its own, served by the supervisor: a busy worker cannot make it look dead.
+On a port of its own, served by the supervisor: a busy worker cannot make it look dead. Where
+BIDDER_OPS_TOKEN is set, what changes something wants it as ``Authorization: Bearer TOKEN``.
 """
 
+import hmac
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from aiohttp import web
@@ -60,8 +62,11 @@ def application(
     ready: Callable[[], bool],
     reload: Callable[[], Awaitable[list[str]]],
     cells: Callable[[], Metrics],
+    token: str = "",
+    more: Iterable[web.RouteDef] = (),
 ) -> web.Application:
-    """The ops port. `reload` returns what was wrong, nothing if it was applied."""
+    """The ops port. `reload` returns what was wrong, nothing if it was applied. `token` guards
+    it, unless empty. `more`: the calls of other rooms, which guard themselves."""
     registry = CollectorRegistry()
     registry.register(MergedCollector(cells))
 
@@ -71,7 +76,9 @@ def application(
     async def is_ready(_: web.Request) -> web.Response:
         return web.Response(text="ready\n") if ready() else web.Response(status=503, text="no\n")
 
-    async def reload_now(_: web.Request) -> web.Response:
+    async def reload_now(request: web.Request) -> web.Response:
+        if token and not bears(request, token):
+            return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"})
         problems = await reload()
         if problems:
             return web.Response(status=422, text=_lines(problems))
@@ -89,9 +96,18 @@ def application(
             web.get("/-/ready", is_ready),
             web.post("/-/reload", reload_now),
             web.get("/metrics", metrics_page),
+            *more,
         ]
     )
     return app
+
+
+def bears(request: web.Request, token: str) -> bool:
+    """Whether the call carries the token; without one nothing does."""
+    if not token:
+        return False
+    given = request.headers.get("Authorization", "")
+    return hmac.compare_digest(given.encode(errors="replace"), f"Bearer {token}".encode())
 
 
 def _lines(problems: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,13 @@ from aiohttp import web
 
 from bidder import metrics
 from bidder.campaigns.catalogue import Campaign
-from bidder.events.log import EventLog
+from bidder.crm.rights.spreading import spread
+from bidder.events.forgotten import Forgotten
+from bidder.events.log import EventLog, LogUnavailable
 from bidder.exchanges.loading import load as load_exchanges
-from bidder.metrics import Metrics, Snapshot, merge
+from bidder.metrics import NOTHING, Metrics, Shown, Snapshot, lasting, merge
 from bidder.notices.applying import Applier
+from bidder.server import people_ops
 from bidder.server.applying import KEEP_SECONDS, SWEEP_SECONDS, Follower
 from bidder.server.control import (
     Cells,
@@ -34,11 +37,11 @@ from bidder.server.control import (
     Reload,
     Reloaded,
 )
-from bidder.server.loading import CannotLoad, published_campaigns
-from bidder.server.ops import application
-from bidder.settings import Settings
+from bidder.server.loading import CannotLoad, published_campaigns, published_names
+from bidder.server.ops import application, bears
+from bidder.settings import Settings, ops_token
 from bidder.store.breaker import Breaker, StoreUnavailable
-from bidder.store.coalesce import Scripts
+from bidder.store.coalesce import ScriptError, Scripts
 from bidder.store.connect import connect
 from bidder.store.links import Links
 
@@ -46,9 +49,17 @@ RESTART_SECONDS = 0.5
 """Pause before a dead worker is started again; doubled up to the longest while it keeps dying."""
 LONGEST_RESTART_SECONDS = 10.0
 READY_SECONDS = 60.0
-END_SECONDS = 12.0
+LONGEST_DRAIN_SECONDS = 10.0
+"""Whatever `drain` says: 25 seconds are all there is, store and log included."""
+END_SECONDS = 8.0
 """How long a draining worker may take before it is killed."""
+HURRY_SECONDS = 1.0
+"""The same after a second signal."""
 USUAL_EXP_SECONDS = 300
+SPREAD_SECONDS = 5.0
+"""How often the store is asked whom other hosts were told to forget."""
+PATIENCE_SECONDS = 10.0
+"""The longest a call about people waits for the store."""
 
 
 class WorkerDied(RuntimeError):
@@ -72,7 +83,7 @@ class Process:
         self.ready = asyncio.Event()
         self.ended = asyncio.Event()
         self.reloaded: asyncio.Future[Reloaded] | None = None
-        self.cells: Snapshot = ([], [])
+        self.cells: Snapshot = NOTHING
         self._end = ours
         self.channel: Channel[FromWorker] | None = None
 
@@ -89,6 +100,13 @@ class Process:
         self.channel.close()
         await asyncio.to_thread(self.process.wait)
         self.ended.set()
+        if self.reloaded is not None and not self.reloaded.done():
+            self.reloaded.set_result(Reloaded())  # whoever comes in its place loads what is new
+
+    @property
+    def serves(self) -> bool:
+        """It is up, as far as we know."""
+        return self.ready.is_set() and not self.ended.is_set()
 
     def tell(self, message: Reload | Drain) -> None:
         """Say something to it."""
@@ -105,12 +123,14 @@ class Supervisor:
         self._store_url = store_url
         self._campaigns: tuple[Campaign, ...] = ()
         self._workers: dict[int, Process] = {}
-        self._buried: list[Snapshot] = []
-        """Last cells of workers that ended: counters never go back."""
+        self._buried: Snapshot = NOTHING
+        """What workers that ended had counted: counters never go back."""
+        self._shown: Shown = {}
         self._metrics = Metrics()
         self._draining = False
         self._stop = asyncio.Event()
         self._grace_over = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._reloads: set[asyncio.Task[list[str]]] = set()
 
@@ -156,9 +176,10 @@ class Supervisor:
                 return self._reloaded([str(problem)])
             answers = []
             for worker in self._workers.values():
-                worker.reloaded = asyncio.get_running_loop().create_future()
-                answers.append(worker.reloaded)
-                worker.tell(Reload())
+                if worker.serves:
+                    worker.reloaded = asyncio.get_running_loop().create_future()
+                    answers.append(worker.reloaded)
+                    worker.tell(Reload())
             try:
                 async with asyncio.timeout(READY_SECONDS):
                     problems = [a.problem for a in await asyncio.gather(*answers) if a.problem]
@@ -186,14 +207,13 @@ class Supervisor:
         return problems
 
     def _is_ready(self) -> bool:
-        running = [worker for worker in self._workers.values() if worker.ready.is_set()]
-        return bool(running) and not self._draining
+        return not self._draining and any(worker.serves for worker in self._workers.values())
 
     def _cells(self) -> Metrics:
         alive = [worker.cells for worker in self._workers.values()]
-        running = [worker for worker in self._workers.values() if worker.ready.is_set()]
-        self._metrics.set(metrics.WORKERS, len(running))
-        return merge([*self._buried, *alive, self._metrics.snapshot()])
+        serving = sum(worker.serves for worker in self._workers.values())
+        self._metrics.set(metrics.WORKERS, serving)
+        return merge([self._buried, *alive, self._metrics.snapshot()], self._shown)
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -205,15 +225,16 @@ class Supervisor:
 
         def stop(grace_seconds: float) -> None:
             if self._draining:
+                self._hurry.set()
                 self._grace_over.set()
-                self._stop.set()
                 return
             self._draining = True
             loop.call_later(grace_seconds, self._grace_over.set)
             self._stop.set()
 
         loop.add_signal_handler(signal.SIGHUP, reload)
-        loop.add_signal_handler(signal.SIGTERM, stop, self._settings.drain)
+        grace = min(self._settings.drain, LONGEST_DRAIN_SECONDS)
+        loop.add_signal_handler(signal.SIGTERM, stop, grace)
         loop.add_signal_handler(signal.SIGINT, stop, 0.0)
 
     async def _drain(self) -> None:
@@ -226,13 +247,16 @@ class Supervisor:
         workers = list(self._workers.values())
         for worker in workers:
             worker.tell(Drain())
-        try:
-            async with asyncio.timeout(END_SECONDS):
-                await asyncio.gather(*[worker.ended.wait() for worker in workers])
-        except TimeoutError:
-            for worker in workers:
+        ended: asyncio.Future[Any] = asyncio.gather(*[worker.ended.wait() for worker in workers])
+        hurry: asyncio.Future[Any] = asyncio.ensure_future(self._hurry.wait())
+        await asyncio.wait([ended, hurry], timeout=END_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            await asyncio.wait([ended], timeout=HURRY_SECONDS)
+        hurry.cancel()
+        for worker in workers:
+            if not worker.ended.is_set():
                 worker.process.kill()
-            await asyncio.gather(*[worker.ended.wait() for worker in workers])
+        await ended
 
     async def _until_ready(self, keepers: list["asyncio.Task[None]"]) -> None:
         """Return when every worker is ready. Raises `WorkerDied`, or what ended a keeper."""
@@ -264,8 +288,8 @@ class Supervisor:
         while True:
             worker = self._workers[index] = Process(index, self._config, self._store_url)
             await worker.watch()
-            self._buried.append(worker.cells)
-            worker.cells = ([], [])
+            self._buried = merge([self._buried, lasting(worker.cells)], self._shown).snapshot()
+            worker.cells = NOTHING
             if self._draining:
                 return
             if first and not worker.ready.is_set():
@@ -312,18 +336,41 @@ class Supervisor:
 
     async def _start_ops(self, stack: AsyncExitStack) -> None:
         listen = self._settings.listen
-        runner = web.AppRunner(
-            application(self._is_ready, self.reload, self._cells), access_log=None
+        token = ops_token()
+        app = application(
+            self._is_ready, self.reload, self._cells, token, await self._people_calls(stack, token)
         )
+        runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, listen.ops_host, listen.ops_port).start()
+
+    async def _people_calls(self, stack: AsyncExitStack, token: str) -> list[web.RouteDef]:
+        """The calls about people, and the task that tells this host whom to forget."""
+        client = connect(self._store_url)
+        stack.push_async_callback(client.aclose)
+        clock = asyncio.get_running_loop().time
+        links = Links(client, Breaker(clock), timeout_seconds=PATIENCE_SECONDS)
+        stack.push_async_callback(links.aclose)
+        desk = people_ops.desk_of(self._settings, links, Scripts(links))
+        forgotten = Forgotten(self._settings.state_dir / "events")
+
+        async def learn() -> None:
+            await spread(links, forgotten)
+
+        learning = asyncio.create_task(self._every(SPREAD_SECONDS, learn))
+        stack.callback(learning.cancel)
+        return people_ops.routes(desk, self._names, lambda request: bears(request, token))
+
+    def _names(self) -> Mapping[int, str]:
+        """Advertisers, campaigns and ads by 32-bit id."""
+        return published_names(self._settings)
 
     async def _every(self, seconds: float, what: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(seconds)
             try:
                 await what()
-            except (StoreUnavailable, OSError) as problem:
+            except (StoreUnavailable, ScriptError, LogUnavailable, OSError) as problem:
                 self._metrics.inc(metrics.STORE_ERRORS, "supervisor")
                 print(f"{problem}; trying again", file=sys.stderr)

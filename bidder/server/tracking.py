@@ -11,6 +11,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 from bidder import metrics
 from bidder.answering import Answerer, markup
 from bidder.engine import Engine
+from bidder.events.forgotten import Forgotten
 from bidder.events.log import EventLog, LogUnavailable
 from bidder.events.schema import ClickEvent, Notice
 from bidder.metrics import Metrics
@@ -46,20 +47,23 @@ class Tracking:
         log: EventLog,
         cells: Metrics,
         wall: Callable[[], float],
+        forgotten: Forgotten,
     ) -> None:
+        """`forgotten`: whom the log must no longer name, also where an old token still does."""
         self._engine = engine
         self._tokens = tokens
         self._answerer = answerer
         self._log = log
         self._metrics = cells
         self._wall = wall
+        self._forgotten = forgotten
 
     async def answer(self, kind: Kind, query: Mapping[str, str]) -> Answer:
         """The answer to one notice. 503 asks for it again: it could not be logged."""
         serving = self._engine.serving
         desk = Desk(self._tokens, serving.exchanges_by_id, serving.catalogue.names)
         try:
-            event = receive(kind, query, desk, self._wall())
+            event = self._forgotten.anonymous(receive(kind, query, desk, self._wall()))
         except Rejected as rejected:
             self._metrics.inc(metrics.NOTICES, kind, rejected.outcome)
             return self._refused(kind, rejected.sealed)

@@ -9,7 +9,7 @@ import gc
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from random import Random, SystemRandom
 
@@ -18,30 +18,41 @@ import uvloop
 from bidder import metrics, settings
 from bidder.answering import Answerer
 from bidder.engine import Engine, Policy
-from bidder.events.log import EventLog
+from bidder.events.forgotten import Forgotten
+from bidder.events.log import EventLog, LogUnavailable
 from bidder.events.schema import RequestsEvent
 from bidder.metrics import Metrics
-from bidder.notices.tokens import Tokens
+from bidder.notices.tokens import Tokens, numbered
 from bidder.pricing import Books
-from bidder.privacy import Rules
-from bidder.server import loading
+from bidder.server import http, lean, loading
 from bidder.server.control import Cells, Channel, Drain, FromSupervisor, Ready, Reload, Reloaded
 from bidder.server.edge import Endpoint, Load
-from bidder.server.http import Server
 from bidder.server.loading import CannotLoad
+from bidder.server.pages import Pages
+from bidder.server.pages_session import Seals
+from bidder.server.people_ops import desk_of, rules
+from bidder.server.router import Router
 from bidder.server.tracking import Tracking
 from bidder.serving import Serving
 from bidder.settings import Settings
 from bidder.store import keys
 from bidder.store.breaker import Breaker, StoreUnavailable
-from bidder.store.coalesce import Reader, Scripts
+from bidder.store.coalesce import Reader, ScriptError, Scripts
 from bidder.store.connect import connect
 from bidder.store.links import Links
 
 LAG_SECONDS = 0.05
 """How often the loop's lag is measured."""
 BACKLOG = 1024
+EDGES: Mapping[str, type[http.Server | lean.Server]] = {
+    "lean": lean.Server,
+    "aiohttp": http.Server,
+}
 USUAL_EXP_SECONDS = 300
+FINISH_SECONDS = 3.0
+"""How long a request may still take when we are told to end, and again until it is given up."""
+
+_logger = logging.getLogger(__name__)
 
 
 class Worker:
@@ -57,10 +68,13 @@ class Worker:
         self._draining = asyncio.Event()
         self._load = Load(self._settings.limits)
         self._counted: dict[str, tuple[float, float]] = {}
-        self._stops: frozenset[str] = frozenset()
+        self._stops: frozenset[str] | None = None
+        """None until they could be read: nothing is bid before."""
+        self._clock = precise(self._loop)
 
         self._client = connect(store_url)
         breaker = Breaker(self._loop.time)
+        self._metrics.set(metrics.BREAKER, 0)
         breaker.on_change.append(lambda is_open: self._metrics.set(metrics.BREAKER, is_open))
         self._links = Links(
             self._client,
@@ -75,15 +89,17 @@ class Worker:
             rotate_bytes=log.rotate_bytes,
             rotate_seconds=log.rotate_every,
         )
+        self._forgotten = Forgotten(self._settings.state_dir / "events")
+        self._forgotten.refresh()
         self._start_serving()
 
     def _start_serving(self) -> None:
         given, serving = self._settings, loading.serving(self._config, self._settings)
-        masters = dict(enumerate(settings.token_keys(given.state_dir)))
-        tokens = Tokens(masters, current=0)
+        masters = numbered(settings.token_keys(given.state_dir))
+        tokens = Tokens(masters, current=next(iter(masters)))
         answerer = Answerer(tokens, given.base_url)
         holder = f"{self._index}-{SystemRandom().getrandbits(32):08x}"
-        self._books = Books(holder, _hold_seconds(serving), given.workers)
+        self._books = Books(holder, _hold_seconds(serving))
         self._books.adopt(serving.catalogue)
         self._engine = Engine(
             serving,
@@ -96,12 +112,29 @@ class Worker:
             self._metrics,
             Random(SystemRandom().getrandbits(128)),
             time.time,
-            self._loop.time,
+            self._clock,
         )
         self._announce(serving)
-        endpoint = Endpoint(self._engine, given.limits, self._load, self._metrics, self._loop.time)
-        tracking = Tracking(self._engine, tokens, answerer, self._log, self._metrics, time.time)
-        self._server = Server(endpoint, tracking, given.limits, self._metrics)
+        endpoint = Endpoint(self._engine, given.limits, self._load, self._metrics, self._clock)
+        tracking = Tracking(
+            self._engine, tokens, answerer, self._log, self._metrics, time.time, self._forgotten
+        )
+        router = Router(endpoint, tracking, self._metrics, self._pages(tokens))
+        edge = EDGES[given.listen.edge]
+        self._server = edge(router, given.limits, self._metrics, self._clock)
+
+    def _pages(self, tokens: Tokens) -> Pages:
+        given = self._settings
+        return Pages(
+            desk_of(given, self._links, self._scripts),
+            tokens,
+            Seals(settings.token_keys(given.state_dir)),
+            lambda: self._engine.serving,
+            given.rights,
+            given.base_url,
+            self._load.excess,
+            time.time,
+        )
 
     async def run(self) -> None:
         """Serve until told to drain, then finish what is under way."""
@@ -116,7 +149,8 @@ class Worker:
                 (0.25, self._sync_books),
                 (1.0, self._read_stops),
                 (1.0, self._report),
-                (5.0, self._cut_slow),
+                (1.0, self._learn_forgotten),
+                (min(5.0, self._settings.limits.request_seconds / 2), self._cut_slow),
                 (10.0, self._log_requests),
             )
         ]
@@ -126,7 +160,7 @@ class Worker:
             await self._draining.wait()
         finally:
             acceptor.close()
-            await self._server.shutdown(10.0)
+            await self._server.shutdown(FINISH_SECONDS)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -148,9 +182,12 @@ class Worker:
         try:
             await self._log_requests()
             await self._books.close(self._scripts, time.time())
-        except StoreUnavailable:
-            pass  # the leases end by themselves
-        await self._log.close()
+        except (StoreUnavailable, ScriptError) as problem:
+            _logger.warning("leases are left to end by themselves: %s", problem)
+        try:
+            await self._log.close()
+        except LogUnavailable as problem:
+            _logger.error("events are lost: %s", problem)
         await self._report()
         await self._channel.drain()
         await self._links.aclose()
@@ -172,11 +209,10 @@ class Worker:
             self._channel.send(Reloaded(problem=str(problem)))
             return
         self._books.adopt(serving.catalogue)
-        serving.schedule.stop(self._stops)
-        serving.schedule.fund(0)
+        serving.schedule.stop(self._stops or ())
         self._engine.serving = serving
+        self._fund(time.time())
         self._announce(serving)
-        await self._sync_books()
         self._channel.send(Reloaded(model=serving.scorer.version))
 
     def _announce(self, serving: Serving) -> None:
@@ -190,13 +226,23 @@ class Worker:
                 await what()
             except StoreUnavailable:
                 continue  # counted where it happened; the next turn tries again
+            except Exception:
+                _logger.exception("trying again")
+
+    async def _learn_forgotten(self) -> None:
+        self._forgotten.refresh()
 
     async def _sync_books(self) -> None:
         now = time.time()
         try:
             await self._books.sync(self._scripts, now)
         finally:
-            self._engine.serving.schedule.fund(self._books.funded(now))
+            self._fund(now)
+
+    def _fund(self, now: float) -> None:
+        """Let those bid that have money, once it is known who was stopped."""
+        funded = self._books.funded(now) if self._stops is not None else 0
+        self._engine.serving.schedule.fund(funded)
 
     async def _read_stops(self) -> None:
         found = await self._links.bulk([("SMEMBERS", keys.STOPS)])
@@ -214,6 +260,8 @@ class Worker:
         self._server.cut_slow_senders()
 
     async def _report(self) -> None:
+        written = self._log.written_bytes
+        self._metrics.inc(metrics.LOG_BYTES, by=written - self._metrics.get(metrics.LOG_BYTES))
         self._metrics.set(metrics.LOG_STALLED, self._log.stalled)
         self._channel.send(Cells(self._metrics.snapshot()))
 
@@ -243,18 +291,15 @@ def main(index: int, config: Path, store_url: str, control: int) -> None:
     uvloop.run(run())
 
 
+def precise(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """The loop's clock in full: uvloop's own counts whole milliseconds of the same clock."""
+    return time.monotonic if abs(loop.time() - time.monotonic()) < 0.1 else loop.time
+
+
 def policy(given: Settings) -> Policy:
     """What the settings say of deciding."""
-    tcf = given.tcf
     return Policy(
-        privacy=Rules(
-            vendor_id=tcf.vendor_id,
-            min_policy_version=tcf.min_policy_version,
-            policy_since=tcf.policy_since,
-            disclosed_vendors_since=tcf.disclosed_vendors_since,
-            declared=frozenset(tcf.declared),
-            legitimate_interest=frozenset(tcf.legitimate_interest),
-        ),
+        privacy=rules(given),
         identifiers=given.identifiers,
         ledger_seconds=given.retention.ledger,
         store_seconds=given.store.timeout_ms / 1000,

@@ -10,11 +10,14 @@ key                                 value                                       
 ``p:{<person id>}``                 `Profile`, msgpack                                 people, crm
 ``i:{<person id>}``                 identifiers, msgpack list of [source, value]       people, crm
 ``a:{<person id>}``                 alias: the person id this one was merged into      crm
+``m:{<person id>}``                 who was merged into them, msgpack list of ids      crm
 ``l:{<person id>}``                 ledger                                             Lua alone
 ``e:{<person id>}``                 what the CRM reported: `bidder.crm.activity`       crm
 ``c:{<campaign id32, 8 hex>}:...``  money of a campaign: spend, leases, de-duplication  Lua alone
+``t:<mark>``                        tombstone of an erased identifier: when, seconds    rights
+``o:<mark>``                        one-time code for ``/me``: a sealed person id      rights
+``control:forgotten``               hash: mark of a person -> until when, of the log   rights
 ``control:stops``                   set of paths that `bidder stop` silenced           the commands
-``control:erased``                  sorted set of tombstones, by when they end         crm
 ``control:merges``                  set of merges under way: "<gone> <kept>"           crm
 ``control:categories``              hash: 32-bit id, 8 hex -> name of a category       crm
 ==================================  =================================================  ==========
@@ -22,7 +25,8 @@ key                                 value                                       
 
 STOPS = "control:stops"
 SEEDED = "control:seeded"
-ERASED = "control:erased"
+FORGOTTEN = "control:forgotten"
+"""See `bidder.events.forgotten`."""
 MERGES = "control:merges"
 CATEGORIES = "control:categories"
 
@@ -45,6 +49,26 @@ def identifiers(person: str) -> str:
 def alias(person: str) -> str:
     """Where the person that this one was merged into stands, if any."""
     return "a:{" + person + "}"
+
+
+def everything(person: str) -> tuple[str, ...]:
+    """Every key that stands under a person's id: what erasing them deletes."""
+    return tuple(letter + ":{" + person + "}" for letter in "piamle")
+
+
+def merged(person: str) -> str:
+    """Where the ids stand that were merged into this person: who erases them erases all."""
+    return "m:{" + person + "}"
+
+
+def tombstone(mark: str) -> str:
+    """Where it stands that an identifier was erased; `bidder.tombstones` makes the mark."""
+    return "t:" + mark
+
+
+def code(mark: str) -> str:
+    """Where a one-time code for a person's page stands."""
+    return "o:" + mark
 
 
 def ledger(person: str) -> str:

@@ -76,6 +76,13 @@ class Links:
             raise StoreUnavailable(f"no server of the Cluster is known to have {key!r}")
         return self._to_node(owners[0])
 
+    def every(self) -> list[Link]:
+        """The links to all servers that have keys; on a Cluster after the first `ping`."""
+        if self.only is not None:
+            return [self.only]
+        assert self._cluster is not None
+        return [self._to_node(node) for node in self._cluster.get_primaries()]
+
     async def ping(self) -> None:
         """Return once every server answers; learns who is in the Cluster.
 

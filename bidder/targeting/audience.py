@@ -14,29 +14,27 @@ EVER = 1 << 40
 """Window of a rule without `within`, in seconds: longer than any age."""
 
 
-class Windows:
-    """For one segment: which line items name it, by how long ago it may have been."""
+Steps = tuple[list[int], list[int]]
+"""Windows in ascending order, and one mask more: for ages up to each of them, and beyond all."""
 
-    __slots__ = ("_masks", "_windows")
 
-    def __init__(self, rules: Iterable[tuple[int, int]], invert: int = 0) -> None:
-        """`rules`: (window, line item), window in seconds, 0 = ever. With `invert`: who is left."""
-        by_window: dict[int, list[int]] = {}
-        for window, index in rules:
-            by_window.setdefault(window or EVER, []).append(index)
-        self._windows = sorted(by_window)
-        masks = []
-        reached = 0
-        for window in reversed(self._windows):
-            reached |= mask_of(by_window[window])
-            masks.append(invert & ~reached if invert else reached)
-        masks.reverse()
-        masks.append(invert)  # older than every window: nothing is reached, or nothing ruled out
-        self._masks = masks
+def steps(rules: Iterable[tuple[int, int]], invert: int = 0) -> Steps:
+    """For one segment: which line items name it, by how long ago it may have been.
 
-    def mask(self, age: int) -> int:
-        """The line items whose window reaches back `age` seconds; all others, if inverted."""
-        return self._masks[bisect_left(self._windows, age)]
+    `rules`: (window, line item), window in seconds, 0 = ever. With `invert`: who is left of it.
+    """
+    by_window: dict[int, list[int]] = {}
+    for window, index in rules:
+        by_window.setdefault(window or EVER, []).append(index)
+    windows = sorted(by_window)
+    masks = []
+    reached = 0
+    for window in reversed(windows):
+        reached |= mask_of(by_window[window])
+        masks.append(invert & ~reached if invert else reached)
+    masks.reverse()
+    masks.append(invert)  # older than every window: nothing is reached, or nothing ruled out
+    return windows, masks
 
 
 class AudienceIndex:
@@ -68,22 +66,22 @@ class AudienceIndex:
                 open_to_all.append(item.index)
         self._open_to_all = mask_of(open_to_all)
         self._everyone = everyone
-        self._named = {segment: Windows(rules) for segment, rules in naming.items()}
-        self._kept = {segment: Windows(rules, everyone) for segment, rules in ruling_out.items()}
+        self._named = {segment: steps(rules) for segment, rules in naming.items()}
+        self._kept = {segment: steps(rules, everyone) for segment, rules in ruling_out.items()}
         self.has_all_of = mask_of(self._all_of)
         """Line items of which only one rule is in the bitmaps: ask `all_of` about the rest."""
 
     def mask(self, segments: Mapping[str, int], now: int) -> int:
         """The line items that may speak to a person with these segments (name -> last seen)."""
         accept, keep = self._open_to_all, self._everyone
+        named_by, kept_by = self._named, self._kept
         for segment, seen in segments.items():
-            age = now - seen if seen < now else 0
-            named = self._named.get(segment)
-            if named is not None:
-                accept |= named.mask(age)
-            kept = self._kept.get(segment)
-            if kept is not None:
-                keep &= kept.mask(age)
+            if segment in named_by:
+                windows, masks = named_by[segment]
+                accept |= masks[bisect_left(windows, now - seen)]
+            if segment in kept_by:
+                windows, masks = kept_by[segment]
+                keep &= masks[bisect_left(windows, now - seen)]
         return accept & keep
 
     def all_of(self, index: int, segments: Mapping[str, int], now: int) -> bool:

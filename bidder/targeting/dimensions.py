@@ -54,8 +54,10 @@ class Lists:
 class Single:
     """A dimension of which a request has one value, or none: one look-up."""
 
-    def __init__(self, reason: NoBid, rules: Rules) -> None:
+    def __init__(self, reason: NoBid, rules: Rules, field: str) -> None:
+        """`field` names it to traders."""
         self.reason = reason
+        self.field = field
         lists = Lists(rules)
         self.idle = lists.idle
         self.other = lists.unrestricted
@@ -78,8 +80,7 @@ class Several:
     that it falls under, itself included: a domain's parents, a category's tier above.
     """
 
-    def __init__(self, reason: NoBid, rules: Rules, widen: Callable[[str], Iterable[str]]) -> None:
-        self.reason = reason
+    def __init__(self, rules: Rules, widen: Callable[[str], Iterable[str]]) -> None:
         lists = Lists(rules)
         self.idle = lists.idle
         self._unrestricted = lists.unrestricted
@@ -104,8 +105,7 @@ class Several:
 class AtLeast:
     """A dimension with a least value per line item; a request that has no value is below all."""
 
-    def __init__(self, reason: NoBid, least: Sequence[float]) -> None:
-        self.reason = reason
+    def __init__(self, least: Sequence[float]) -> None:
         self._steps = sorted(set(least))
         self._masks = [
             mask_of(i for i, value in enumerate(least) if value <= step) for step in self._steps

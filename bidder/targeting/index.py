@@ -5,8 +5,10 @@ Built once per load, immutable, swapped by a reload. `request_mask` is worked ou
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import compress
 from math import asin, cos, radians, sin, sqrt
 from operator import attrgetter
+from struct import unpack
 
 from bidder.campaigns.catalogue import Allow, Catalogue, LineItem, Radius
 from bidder.openrtb.opportunity import DealOffer, FlexibleSize, Opportunity, Slot
@@ -22,6 +24,9 @@ from bidder.targeting.dimensions import (
 
 MAX_CANDIDATES = 64
 """Going through set bits is what costs; the line items with the highest bids come first."""
+
+FEW = 3
+"""Set bits that are quicker taken from the whole mask than from its words."""
 
 _EARTH_KM = 6371.0
 
@@ -40,6 +45,10 @@ _SINGLES: tuple[tuple[NoBid, str, str], ...] = (
     (NoBid.WRONG_SITE, "publishers", "publisher"),
 )
 """Reason, field of `Where`, field of `Opportunity`."""
+_SAID = {"bundle": "app", "device": "device type"}
+
+Accepting = tuple[NoBid, int, str]
+"""One dimension: the reason it gives, the mask of the line items that accept, what it says."""
 
 
 class Index:
@@ -52,24 +61,19 @@ class Index:
         """Line items that may bid without knowing who the person is."""
         self._singles: list[tuple[Single, Callable[[Opportunity], str]]] = []
         for reason, field, source in _SINGLES:
-            single = Single(reason, [getattr(item.where, field) for item in items])
+            single = Single(reason, [getattr(item.where, field) for item in items], source)
             if not single.idle:
                 self._singles.append((single, attrgetter(source)))
-        self._domains = Several(
-            NoBid.WRONG_SITE, [item.where.domains for item in items], domain_and_parents
-        )
-        self._categories = Several(
-            NoBid.WRONG_SITE, [item.where.categories for item in items], category_and_parent
-        )
+        self._domains = Several([item.where.domains for item in items], domain_and_parents)
+        self._categories = Several([item.where.categories for item in items], category_and_parent)
         self._radii = {i.index: i.where.around for i in items if i.where.around}
         self._near_nothing = self.everyone & ~mask_of(self._radii)
         self._positions = Single(
             NoBid.WRONG_SITE,
             [Allow(allow=frozenset(map(str, item.where.positions))) for item in items],
+            "position",
         )
-        self._viewability = AtLeast(
-            NoBid.WRONG_SITE, [item.where.min_viewability for item in items]
-        )
+        self._viewability = AtLeast([item.where.min_viewability for item in items])
         self._sizes = _Sizes(items)
         self._deals = _Deals(items)
 
@@ -99,20 +103,29 @@ class Index:
             mask &= self._deals.mask(slot)
         return mask
 
-    def request_reasons(self, offer: Opportunity) -> Iterator[tuple[NoBid, int]]:
-        """Each dimension of a request: the reason it gives, and the line items that accept."""
+    def request_reasons(self, offer: Opportunity) -> Iterator[Accepting]:
+        """Each dimension of a request: the reason it gives, who accepts, and what it says."""
         for single, read in self._singles:
-            yield single.reason, single.mask(read(offer))
-        yield NoBid.WRONG_SITE, self._domains.mask((offer.domain,))
-        yield NoBid.WRONG_SITE, self._categories.mask(offer.categories)
-        yield NoBid.WRONG_PLACE, self._near(offer)
+            value = read(offer)
+            says = f"{_SAID.get(single.field, single.field)} {value or 'unknown'}"
+            yield single.reason, single.mask(value), says
+        domain = offer.domain or "unknown"
+        yield NoBid.WRONG_SITE, self._domains.mask((offer.domain,)), f"domain {domain}"
+        about = ", ".join(sorted(offer.categories)) or "unknown"
+        yield NoBid.WRONG_SITE, self._categories.mask(offer.categories), f"categories {about}"
+        where = f"{offer.latitude}, {offer.longitude}" if offer.latitude is not None else "unknown"
+        yield NoBid.WRONG_PLACE, self._near(offer), f"coordinates {where}"
 
-    def slot_reasons(self, slot: Slot) -> Iterator[tuple[NoBid, int]]:
-        """Each dimension of a slot: the reason it gives, and the line items that accept."""
-        yield NoBid.WRONG_SIZE, self._sizes.mask(slot)
-        yield NoBid.WRONG_SITE, self._positions.mask(str(slot.position))
-        yield NoBid.WRONG_SITE, self._viewability.mask(slot.viewability)
-        yield NoBid.WRONG_DEAL, self._deals.mask(slot)
+    def slot_reasons(self, slot: Slot) -> Iterator[Accepting]:
+        """Each dimension of a slot: the reason it gives, who accepts, and what it says."""
+        yield NoBid.WRONG_SIZE, self._sizes.mask(slot), _sizes_said(slot)
+        position = str(slot.position or "unknown")
+        yield NoBid.WRONG_SITE, self._positions.mask(str(slot.position)), f"position {position}"
+        seen = f"{slot.viewability:g}" if slot.viewability >= 0 else "unknown"
+        yield NoBid.WRONG_SITE, self._viewability.mask(slot.viewability), f"viewability {seen}"
+        deals = ", ".join(deal.id for deal in slot.deals) or "none"
+        private = " in a private auction" if slot.private else ""
+        yield NoBid.WRONG_DEAL, self._deals.mask(slot), f"deals {deals}{private}"
 
     def _near(self, offer: Opportunity) -> int:
         if offer.latitude is None or offer.longitude is None:
@@ -149,6 +162,13 @@ class _Sizes:
                 if fits_flexible(size, flexible):
                     mask |= self._masks.get((size, secure), 0)
         return mask
+
+
+def _sizes_said(slot: Slot) -> str:
+    sizes = [f"{width}x{height}" for width, height in slot.sizes]
+    sizes += [f"{f.wratio}:{f.hratio} from {f.wmin} wide" for f in slot.flexible]
+    kinds = [*sizes, *(("native",) if slot.native else ())]
+    return f"takes {', '.join(kinds)}" + (", HTTPS only" if slot.secure else "")
 
 
 def fits_flexible(size: tuple[int, int], flexible: FlexibleSize) -> bool:
@@ -194,22 +214,25 @@ def deal_for(item: LineItem, deal: DealOffer, seat: str) -> bool:
 def survivors(mask: int, limit: int = MAX_CANDIDATES) -> list[int]:
     """The lowest set bits of `mask`, at most `limit`: the candidates with the highest bids."""
     found: list[int] = []
-    base = 0
-    while mask and len(found) < limit:
-        word = mask & 0xFFFFFFFFFFFFFFFF
-        if not word:
-            # Skip to the word that holds the lowest set bit.
-            skip = ((mask & -mask).bit_length() - 1) & ~63
-            mask >>= skip
-            base += skip
-            continue
-        while word and len(found) < limit:
+    if mask.bit_count() <= FEW:
+        while mask and len(found) < limit:
+            low = mask & -mask
+            found.append(low.bit_length() - 1)
+            mask ^= low
+        return found
+    # Long integers are copied at every step, so go through words that are not: of 100,000 line
+    # items with 40 survivors this takes a fifth of the time.
+    raw = mask.to_bytes((mask.bit_length() + 63 >> 6) * 8, "little")
+    words = unpack(f"<{len(raw) // 8}Q", raw)
+    for at in compress(range(len(words)), words):
+        word, base = words[at], at * 64
+        while word:
             low = word & -word
             found.append(base + low.bit_length() - 1)
             word ^= low
-        mask >>= 64
-        base += 64
-    return found
+        if len(found) >= limit:
+            break
+    return found[:limit]
 
 
 def _within(latitude: float, longitude: float, circle: Radius) -> bool:

@@ -11,6 +11,7 @@ _LINK = re.compile(r"<a\b[^>]*?\bhref\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>]+))
 _INSECURE = re.compile(
     r"http://(?!127\.0\.0\.1|localhost|\[::1\]|www\.w3\.org/)[^\s\"'<>\\]+", re.I
 )
+_LOCAL_TLS = re.compile(r"^https://(127\.0\.0\.1|localhost|\[::1\])(?=[:/])", re.I)
 IMPRESSION_PATH = "/track/impression"
 CLICK_PATH = "/track/click"
 
@@ -25,13 +26,20 @@ class Calls(NamedTuple):
 def calls(markup: str) -> Calls:
     """The impression pixels and the click URL in HTML or native markup."""
     if markup.lstrip().startswith("{"):
-        return _native_calls(markup)
-    images = [_value(match) for match in _IMAGE.finditer(markup)]
-    links = [_value(match) for match in _LINK.finditer(markup)]
-    return Calls(
-        [url for url in images if IMPRESSION_PATH in url],
-        next((url for url in links if CLICK_PATH in url), ""),
-    )
+        found = _native_calls(markup)
+    else:
+        images = [_value(match) for match in _IMAGE.finditer(markup)]
+        links = [_value(match) for match in _LINK.finditer(markup)]
+        found = Calls(
+            [url for url in images if IMPRESSION_PATH in url],
+            next((url for url in links if CLICK_PATH in url), ""),
+        )
+    return Calls([_spoken(url) for url in found.impressions], _spoken(found.click))
+
+
+def _spoken(url: str) -> str:
+    """The URL as it can be called: on this machine nothing stands before a bidder that ends TLS."""
+    return _LOCAL_TLS.sub(r"http://\1", url)
 
 
 def native_object(markup: str) -> dict[str, Any] | None:

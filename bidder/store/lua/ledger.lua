@@ -1,16 +1,23 @@
 -- The ledger of one person: the only writer of it. Layout and folding: bidder/capping/ledger.py.
 --
 -- KEYS[1]  the ledger
+-- KEYS[2]  alias: who this person was merged into. Where there is one, nothing is done
+--          and the answer is a list with their id
 -- ARGV     operation, now (seconds), ttl (seconds), most records, most totals, then by operation:
 --   claim    version, records...  -> 1: held; 0: full; the ledger itself: its version is another
 --   record   record, was claimed  -> "new", "late" (its reservation had ended) or "duplicate"
 --   release  bid key              -> "new" (the reservation is gone) or "absent"
+--   absorb   mark, another ledger, records... -> how many records are new. The mark (8 bytes, may be
+--            empty) is left behind with the totals of the other ledger: they come once only
 
 local HEADER, TOTAL, RECORD = 16, 16, 36
-local IMPRESSION, RESERVATION = 1, 4
+local IMPRESSION, RESERVATION, MERGED = 1, 4, 5
 local KEEP, LATE = 31 * 86400, 3600
 local operation, now, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local most, most_totals = tonumber(ARGV[4]), tonumber(ARGV[5])
+
+local moved = redis.call('GET', KEYS[2])
+if moved then return {moved} end
 
 local raw = redis.call('GET', KEYS[1]) or ''
 local version, folded_until, unlisted, totals, body = 0, 0, 0, '', ''
@@ -90,7 +97,9 @@ local function count(records)
     for place = 1, 5 do
       local key = struct.pack('<II', ids[place], what)
       local total = found[key]
-      if total then
+      if place > 1 and ids[place] == 0 then
+        -- a contact of the CRM, which has no line item
+      elseif total then
         total[1], total[2] = total[1] + 1, math.max(total[2], time)
       else
         -- It may have been here before and forgotten: at most `before` times, until `folded_until`.
@@ -106,13 +115,13 @@ end
 -- then clicks and conversions. Nothing younger than `youngest` and no reservation is touched.
 local function fold(youngest)
   local many = #body / RECORD - most
-  local rows, old = {}, false
+  -- Records come roughly in order of time, so the first says whether any is old enough.
+  if #body == 0 or many <= 0 and struct.unpack('<I', body) >= now - KEEP then return end
+  local rows = {}
   for start = 1, #body, RECORD do
     local time, what = struct.unpack('<IB', body, start)
     rows[#rows + 1] = {time, what % 16, start}
-    old = old or time < now - KEEP
   end
-  if many <= 0 and not old then return end
   table.sort(rows, function(a, b)
     if (a[2] == IMPRESSION) ~= (b[2] == IMPRESSION) then return a[2] == IMPRESSION end
     if a[1] ~= b[1] then return a[1] < b[1] end
@@ -165,6 +174,63 @@ if operation == 'release' then
   remove(start)
   save()
   return 'new'
+end
+
+-- Add the totals of another ledger to ours. What it forgot, we may have to assume of any id.
+local function add_totals(other)
+  local _, n, _, other_folded, other_unlisted = struct.unpack('<BxHIII', other)
+  local found, many = read_totals()
+  local theirs = {}
+  for start = HEADER + 1, HEADER + n * TOTAL, TOTAL do
+    local key, total, last = other:sub(start, start + 7), struct.unpack('<II', other, start + 8)
+    theirs[key] = true
+    local ours = found[key]
+    if ours then
+      ours[1], ours[2] = ours[1] + total, math.max(ours[2], last)
+    else
+      found[key] = {total + unlisted, math.max(last, unlisted > 0 and folded_until or 0)}
+      many = many + 1
+    end
+  end
+  for key, ours in pairs(found) do
+    if other_unlisted > 0 and not theirs[key] then
+      ours[1], ours[2] = ours[1] + other_unlisted, math.max(ours[2], other_folded)
+    end
+  end
+  folded_until = math.max(folded_until, other_folded)
+  unlisted = unlisted + other_unlisted
+  write_totals(found, many)
+end
+
+if operation == 'absorb' then
+  local mark, other, new = ARGV[6], ARGV[7], 0
+  local records = {}
+  if other ~= '' then
+    local _, n = struct.unpack('<BxH', other)
+    for start = HEADER + n * TOTAL + 1, #other, RECORD do
+      records[#records + 1] = other:sub(start, start + RECORD - 1)
+    end
+    if not find(mark, MERGED) then
+      add_totals(other)
+      body = body .. struct.pack('<IBBHIIIII', now, MERGED, 0, 0, 0, 0, 0, 0, 0) .. mark
+    end
+  end
+  for place = 8, #ARGV do records[#records + 1] = ARGV[place] end
+  for _, record in ipairs(records) do
+    local key, kind = record:sub(RECORD - 7), record:byte(5) % 16
+    if not find(key, kind) and not (kind == RESERVATION and find(key, IMPRESSION)) then
+      if kind == IMPRESSION then
+        local held = find(key, RESERVATION)
+        if held then remove(held) end
+      end
+      body, new = body .. record, new + 1
+    end
+  end
+  if new == 0 and other == '' then return 0 end
+  sweep()
+  fold(4294967295)
+  save()
+  return new
 end
 
 local record = ARGV[6]

@@ -1,0 +1,250 @@
+"""The commands by which a company's own data becomes people and segments."""
+
+import resource
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bidder.settings import Settings
+from bidder.yamlfiles import InvalidFile
+
+if TYPE_CHECKING:
+    from bidder.crm.building import Preview
+    from bidder.crm.importing import Imported
+    from bidder.crm.segments import Segments
+    from bidder.store.links import Links
+
+Config = Annotated[Path, typer.Option("--config", help="The configuration folder.")]
+CONFIG = Path("config")
+SHOWN_OVERLAPS = 15
+WithStore = Callable[[Settings, Callable[["Links"], Awaitable[str]]], str]
+
+
+def register(
+    app: typer.Typer,
+    settings_in: Callable[[Path], Settings],
+    with_store: WithStore,
+    advertisers_in: Callable[[Path], Mapping[int, str]],
+    fail: Callable[[str], typer.Exit],
+) -> None:
+    """Add the commands. `advertisers_in` gives the advertisers of a configuration by 32-bit id."""
+    crm = typer.Typer(no_args_is_help=True, help="A company's own data.")
+    segments = typer.Typer(no_args_is_help=True, help="Segments of people.")
+    app.add_typer(crm, name="crm")
+    app.add_typer(segments, name="segments")
+
+    @crm.command(name="import")
+    def import_(
+        mapping: Annotated[Path, typer.Argument(help="What the columns mean (docs/crm.md).")],
+        files: Annotated[list[Path], typer.Argument(help="CSV, JSON Lines or Parquet.")],
+        config: Config = CONFIG,
+        rejects: Annotated[Path | None, typer.Option(help="Where refused rows are listed.")] = None,
+    ) -> None:
+        """Import contacts, orders, events and messages. Doing it again changes nothing."""
+        from bidder.crm import mapping as mappings
+        from bidder.crm import setup
+
+        given = settings_in(config)
+        try:
+            meaning, rules = mappings.load(mapping), setup.segments(config)
+            names = {
+                **advertisers_in(config),
+                **setup.advertiser_names(meaning.advertiser),
+            }
+            pseudonyms = setup.pseudonyms(given, meaning.country)
+        except (InvalidFile, ValueError) as found:
+            raise fail(_shown(found)) from None
+        listed = rejects or given.state_dir / "imports" / f"rejected-{int(time.time())}.csv"
+
+        async def run(links: "Links") -> str:
+            from bidder.crm.importing import Checkpoint, Rejects, fingerprint, import_files
+
+            present = [path for path in files if path.exists()]
+            missing = [f"{path}: no such file" for path in files if not path.exists()]
+            folder = given.state_dir / "imports"
+            checkpoint = Checkpoint(folder / f"{fingerprint(meaning, present)}.json")
+            refused, began = Rejects(listed), time.monotonic()
+            before = await _memory(links)
+            try:
+                with _Bar() as bar:
+                    done = await import_files(
+                        links,
+                        setup.writer(links, given, rules, names),
+                        meaning,
+                        present,
+                        pseudonyms,
+                        setup.retention(given).records,
+                        int(time.time()),
+                        refused,
+                        checkpoint,
+                        bar.show,
+                    )
+            finally:
+                refused.close()
+            done.problems += missing
+            seconds = time.monotonic() - began
+            grown = await _memory(links) - before
+            return _summary(done, seconds, grown, listed)
+
+        typer.echo(with_store(given, run))
+
+    @crm.command()
+    def demo(
+        folder: Path,
+        people: Annotated[int, typer.Option(help="Customers of the invented shop.")] = 20_000,
+        seed: int = 1,
+    ) -> None:
+        """Invent the files of a French shop for lamps."""
+        from bidder.crm.retailer import make
+
+        for path in make(folder, people, int(time.time()), seed):
+            typer.echo(f"{path}  {path.stat().st_size:,} bytes")
+
+    @segments.command()
+    def preview(config: Config = CONFIG) -> None:
+        """Size, overlap and examples of every segment. Stores nothing."""
+        from bidder.crm import building, setup
+
+        given = settings_in(config)
+        rules = _rules(config, fail)
+
+        async def run(links: "Links") -> str:
+            keep = setup.retention(given).records
+            with _Bar() as bar:
+                found = await building.preview(
+                    links, rules, keep, int(time.time()),
+                    lambda done: bar.show("judging", done, 0),
+                )  # fmt: skip
+            return _previewed(found, time.time())
+
+        typer.echo(with_store(given, run))
+
+    @segments.command()
+    def build(config: Config = CONFIG) -> None:
+        """Judge everyone again and write their segments."""
+        from bidder.crm import building, setup
+
+        given = settings_in(config)
+        rules, names = _rules(config, fail), advertisers_in(config)
+
+        async def run(links: "Links") -> str:
+            began = time.monotonic()
+            writer = setup.writer(links, given, rules, names)
+            with _Bar() as bar:
+                written = await building.build(
+                    links, writer, int(time.time()), lambda done: bar.show("judging", done, 0)
+                )
+            seconds = time.monotonic() - began
+            return (
+                f"{written.people:,} people in {len(rules.ordered)} segments, {seconds:.1f} s, "
+                f"{written.people / max(seconds, 0.001):,.0f} people/s"
+            )
+
+        typer.echo(with_store(given, run))
+
+
+def _rules(config: Path, fail: Callable[[str], typer.Exit]) -> "Segments":
+    from bidder.crm import setup
+
+    try:
+        return setup.segments(config)
+    except InvalidFile as found:
+        raise fail(_shown(found)) from None
+
+
+def _shown(found: Exception) -> str:
+    return "\n".join(map(str, found.problems)) if isinstance(found, InvalidFile) else str(found)
+
+
+async def _memory(links: "Links") -> int:
+    """Bytes that the store uses; 0 where that is spread over a Cluster."""
+    if links.only is None:
+        return 0
+    (info,) = await links.bulk([("INFO", "memory")])
+    for line in info.decode().splitlines():
+        if line.startswith("used_memory:"):
+            return int(line.partition(":")[2])
+    return 0
+
+
+def _summary(done: "Imported", seconds: float, grown: int, listed: Path) -> str:
+    tally, written = done.tally, done.written
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    people = max(written.people, 1)
+    lines = [
+        f"{tally.rows:,} rows: {tally.rejected:,} rejected, {tally.passed_over:,} of other kinds, "
+        f"{tally.outdated:,} too old",
+        f"{written.people:,} people written, {written.new:,} of them new, {written.merged:,} "
+        f"merged; {written.records:,} events",
+        f"{written.objected:,} objected to profiling, {written.erased:,} were erased before, "
+        f"{written.outdated:,} not heard of for too long",
+        f"{tally.dropped:,} identifiers unusable, "
+        f"{tally.kept_apart + written.kept_apart:,} links kept apart, "
+        f"{tally.bridged:,} bridged links not made",
+        f"{seconds:.1f} s, {written.people / max(seconds, 0.001):,.0f} people/s; "
+        f"{written.bytes / people:,.0f} bytes a person as written, "
+        f"{grown / people:,.0f} in the store's memory; peak memory {peak:,.0f} MB",
+    ]
+    if done.skipped:
+        lines.append(f"{done.skipped:,} batches had been written by an import that was stopped")
+    if tally.rejected:
+        lines.append(f"rejected rows: {listed}")
+    return "\n".join([*lines, *done.problems])
+
+
+def _previewed(found: "Preview", now: float) -> str:
+    lines = [f"{found.people:,} people", ""]
+    width = max((len(name) for name in found.sizes), default=0)
+    ordered = sorted(found.sizes.items(), key=lambda item: -item[1].people)
+    for name, size in ordered:
+        share = 100 * size.people / max(found.people, 1)
+        span = (
+            f"seen {_age(now - size.newest)} to {_age(now - size.oldest)} ago"
+            if size.people
+            else ""
+        )
+        lines.append(f"{name:<{width}}  {size.people:>9,}  {share:5.1f} %  {size.means}")
+        if size.people:
+            lines.append(f"{'':<{width}}  {'':>9}           {span}; {', '.join(size.examples)}")
+    lines += ["", "overlaps, as a share of the smaller"]
+    pairs = []
+    for (one, other), both in found.overlaps.items():
+        smaller = min(found.sizes[one].people, found.sizes[other].people)
+        pairs.append((both / smaller, both, one, other))
+    for share, both, one, other in sorted(pairs, reverse=True)[:SHOWN_OVERLAPS]:
+        lines.append(f"{100 * share:5.1f} %  {both:>9,}  {one} and {other}")
+    return "\n".join(lines)
+
+
+def _age(seconds: float) -> str:
+    return f"{seconds / 86400:.0f}d" if seconds >= 2 * 86400 else f"{seconds / 3600:.0f}h"
+
+
+class _Bar:
+    """A progress bar on a terminal; nothing elsewhere."""
+
+    def __enter__(self) -> "_Bar":
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description:<8}"), BarColumn(), TextColumn("{task.completed:,.0f}"),
+            TimeElapsedColumn(), console=Console(file=sys.stderr),
+            disable=not sys.stderr.isatty(),
+        )  # fmt: skip
+        self._tasks: dict[str, object] = {}
+        self._bar.start()
+        return self
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """`done` of `total` (0 = unknown) of one kind of work."""
+        if what not in self._tasks:
+            self._tasks[what] = self._bar.add_task(what, total=total or None)
+        self._bar.update(self._tasks[what], completed=done)  # type: ignore[arg-type]
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()

@@ -1,0 +1,155 @@
+"""What do text columns say? Times, amounts, counts and yes or no, as numpy arrays.
+
+Each reader gives values and which of them are good. Whole columns are tried in Arrow first; only
+what is left over is looked at value by value.
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bidder.money import MICROS
+
+Flags = npt.NDArray[np.bool_]
+MAX_AMOUNT = 10_000_000
+"""In currency units: an order above this is a mistake."""
+_YES = frozenset({"1", "y", "yes", "true", "t", "oui", "o", "vrai", "x", "on", "ja", "si", "sí"})
+_NUMBER = r"^-?[0-9]{1,15}(\.[0-9]{1,9})?$"
+_AMOUNT_NOISE = re.compile(r"[\s\u00a0\u202f'€$£]|EUR|USD|GBP|CHF", re.IGNORECASE)
+_ISO = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2})?)?"
+
+
+class Read(NamedTuple):
+    """Values, and which of them are good; where not, the value is 0."""
+
+    values: npt.NDArray[np.int64]
+    good: Flags
+
+
+def filled(column: pa.Array) -> Flags:
+    """Where there is anything at all."""
+    flags: Flags = np.asarray(pc.is_valid(column).to_numpy(zero_copy_only=False))
+    return flags
+
+
+def times(column: pa.Array, zone: str, form: str | None = None) -> Read:
+    """Seconds since the epoch of ISO 8601, of seconds or milliseconds, or of what `form` says.
+
+    Times without a zone are local in `zone`.
+    """
+    column = pc.utf8_trim_whitespace(column)
+    local, good = _stamps(column, form)
+    values = np.where(good, local, 0)
+    if zone != "UTC":
+        values = np.where(good, _to_utc(values, zone), 0)
+    left = np.flatnonzero(~good & filled(column))
+    if len(left):
+        for place, text in zip(left.tolist(), column.take(pa.array(left)).to_pylist(), strict=True):
+            found = _time(text, zone, form)
+            if found is not None:
+                values[place], good[place] = found, True
+    return Read(values, good)
+
+
+def _stamps(column: pa.Array, form: str | None) -> tuple[npt.NDArray[np.int64], Flags]:
+    """Local times as if they were UTC, where the whole text is one of the usual forms."""
+    size = len(column)
+    if form is not None:
+        parsed = pc.strptime(column, form, "s", error_is_null=True)
+        return _integers(parsed.cast(pa.int64())), filled(parsed)
+    values, good = np.zeros(size, np.int64), np.zeros(size, bool)
+    for length, form in ((19, "%Y-%m-%d %H:%M:%S"), (19, "%Y-%m-%dT%H:%M:%S"), (10, "%Y-%m-%d")):
+        fits = pc.and_kleene(pc.equal(pc.utf8_length(column), length), pa.array(~good))
+        if not pc.any(fits).as_py():
+            continue
+        tried = pc.if_else(fits, column, pa.scalar(None, pa.string()))
+        parsed = pc.strptime(tried, form, "s", error_is_null=True)
+        found = filled(parsed)
+        values = np.where(found, _integers(parsed.cast(pa.int64())), values)
+        good |= found
+    return values, good
+
+
+def _integers(column: pa.Array) -> npt.NDArray[np.int64]:
+    return np.asarray(pc.fill_null(column, 0).to_numpy(zero_copy_only=False), np.int64)
+
+
+def _to_utc(local: npt.NDArray[np.int64], zone: str) -> npt.NDArray[np.int64]:
+    """Local seconds as UTC; an hour that comes twice is taken for the first."""
+    hours, back = np.unique(local // 3600, return_inverse=True)
+    zone_info = ZoneInfo(zone)
+    offsets = []
+    for hour in hours.tolist():
+        at = datetime.fromtimestamp(hour * 3600, UTC).replace(tzinfo=zone_info)
+        offset = at.utcoffset()
+        offsets.append(int(offset.total_seconds()) if offset is not None else 0)
+    shifted: npt.NDArray[np.int64] = local - np.array(offsets, np.int64)[back]
+    return shifted
+
+
+def _time(text: str, zone: str, form: str | None) -> int | None:
+    """One time in a form that is not the usual."""
+    number = re.fullmatch(r"([0-9]{9,10})(?:\.[0-9]*)?|([0-9]{13})", text)
+    if number and form is None:
+        return int(number[1]) if number[1] else int(number[2]) // 1000
+    try:
+        at = datetime.strptime(text, form) if form else datetime.fromisoformat(text)
+        at = at if at.tzinfo else at.replace(tzinfo=ZoneInfo(zone))
+        return int(at.timestamp())
+    except (ValueError, OverflowError):
+        return None
+
+
+def amounts(column: pa.Array) -> Read:
+    """Micros of ``12.5``, ``12,50 €``, ``1 234,50`` or ``1,234.50``; nothing is 0 and good."""
+    column = pc.utf8_trim_whitespace(column)
+    plain = pc.match_substring_regex(column, _NUMBER)
+    tried = pc.if_else(plain, column, pa.scalar(None, pa.string()))
+    numbers = pc.fill_null(tried.cast(pa.float64()), 0.0).to_numpy(zero_copy_only=False)
+    good = filled(tried) | ~filled(column)
+    values = np.asarray(numbers, float)
+    left = np.flatnonzero(~good)
+    for place, text in zip(left.tolist(), column.take(pa.array(left)).to_pylist(), strict=True):
+        amount = _amount(text)
+        if amount is not None:
+            values[place], good[place] = amount, True
+    good &= (values >= 0) & (values <= MAX_AMOUNT)
+    micros = np.where(good, np.rint(values * MICROS), 0).astype(np.int64)
+    return Read(micros, good)
+
+
+def _amount(text: str) -> float | None:
+    text = _AMOUNT_NOISE.sub("", text)
+    comma, point = text.rfind(","), text.rfind(".")
+    if comma > point:  # the last of the two is the decimal one
+        text = text.replace(".", "").replace(",", ".")
+    elif point > comma >= 0:
+        text = text.replace(",", "")
+    return float(text) if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text) else None
+
+
+def counts(column: pa.Array) -> npt.NDArray[np.int64]:
+    """Small whole numbers, 0 where there is none."""
+    values = amounts(column).values // MICROS
+    clipped: npt.NDArray[np.int64] = np.minimum(values, 255)
+    return clipped
+
+
+def yes(column: pa.Array) -> Flags:
+    """Where the text means yes."""
+    lower = pc.utf8_lower(pc.utf8_trim_whitespace(column))
+    found = pc.fill_null(pc.is_in(lower, pa.array(sorted(_YES))), False)
+    return np.asarray(found.to_numpy(zero_copy_only=False))
+
+
+def coded(column: pa.Array) -> tuple[list[Any], npt.NDArray[np.int64]]:
+    """The different values, and for each row which of them it has (-1 = none)."""
+    encoded = column.dictionary_encode()
+    places = pc.fill_null(encoded.indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
+    return encoded.dictionary.to_pylist(), np.asarray(places)

@@ -1,0 +1,461 @@
+"""How does what the CRM says of people get into the store? One way for files, calls and pixels.
+
+`Writer.write` takes changes: who (identifiers, hashed already), what they did (records), what they
+told us. It finds the people, joins those whom a change links, adds the records to what is there,
+derives the profiles, and writes each person's keys together and only over what it read. All of it
+may be done again. Nobody is brought back whose identifier has a tombstone, and of who objected to
+profiling nothing is kept but that.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from random import Random
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from bidder import capping
+from bidder.crm.activity import (
+    PURCHASES,
+    RECORD_BYTES,
+    Keep,
+    united,
+)
+from bidder.crm.deriving import derived, fresh, last_heard
+from bidder.crm.merging import Lives, merge, why_apart
+from bidder.crm.segments import Segments
+from bidder.ids import new_person_id
+from bidder.people.identity import Identifier
+from bidder.people.loading import decode_identifiers, followed
+from bidder.people.reading import decode_profile, encode_profile
+from bidder.people.records import MAX_IDENTIFIERS
+from bidder.person import Profile, kept
+from bidder.store import keys
+from bidder.store.coalesce import Reader, Scripts
+from bidder.store.digest import digest
+from bidder.store.link import Command
+from bidder.store.links import Links
+from bidder.tombstones import Tombstones
+
+ATTEMPTS = 6
+_encoder = msgspec.msgpack.Encoder()
+_NOBODY = Profile()
+_ABSENT = digest((None, None, None))
+_MATCHED = "buyeruid."
+
+Sale = Callable[[str, bytes, Sequence[bytes]], Awaitable[None]]
+"""Gets a person, their ledger, and the purchases that are new of a person we knew before."""
+
+
+class Retention(Struct, frozen=True):
+    """How long things are kept, in seconds."""
+
+    profile: int
+    identifier: int
+    ledger: int
+    match: int
+    records: Keep
+
+
+class Change(Struct, gc=False):
+    """What is new of one person."""
+
+    ids: tuple[Identifier, ...]
+    """In normal form. Those after the first are linked to it."""
+    records: bytes = b""
+    contacts: tuple[bytes, ...] = ()
+    """Packed records for the ledger, none older than it keeps them."""
+    told: Profile | None = None
+    """Of this: `opted_out`, the consent and its proof, `first_seen`."""
+    former: tuple[Identifier, ...] = ()
+    """The same identifiers under keys that are being rotated out."""
+
+
+class Written(Struct):
+    """What came of writing."""
+
+    people: int = 0
+    new: int = 0
+    merged: int = 0
+    kept_apart: int = 0
+    """Links that were not made, and identifiers not taken."""
+    erased: int = 0
+    """Changes of people who were erased: nothing was written."""
+    objected: int = 0
+    """People of whom nothing was kept but their objection, or the withdrawal of their consent."""
+    outdated: int = 0
+    """People of whom we have heard nothing for longer than they may be kept."""
+    records: int = 0
+    bytes: int = 0
+    """Of the values written."""
+
+    def add(self, other: "Written") -> None:
+        """Count another's."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class _Person(Struct):
+    """One person while a batch is under way."""
+
+    pid: str
+    is_new: bool
+    profile: Profile = _NOBODY
+    records: bytes = b""
+    identifiers: list[Identifier] = []
+    read: str = _ABSENT
+    changes: list[Change] = []
+    former: list[Identifier] = []
+
+
+class Writer:
+    """Writes people to one store. Make it in a running event loop."""
+
+    def __init__(
+        self,
+        links: Links,
+        segments: Segments,
+        advertisers: Mapping[int, str],
+        retention: Retention,
+        tombstones: Tombstones,
+        random: Random,
+        on_sale: Sale | None = None,
+    ) -> None:
+        """`advertisers`: 32-bit id -> name, of all who may report baskets."""
+        self.segments = segments
+        self.advertisers = advertisers
+        self._links = links
+        self._reader, self._scripts = Reader(links), Scripts(links)
+        self._retention = retention
+        self._tombstones = tombstones
+        self._random = random
+        self._on_sale = on_sale
+
+    async def write(self, changes: Sequence[Change], now: int) -> Written:
+        """Write these changes, in their order where they are of one person.
+
+        Raises `StoreUnavailable`; what was written before stays, and writing again is safe.
+        """
+        written = Written()
+        waiting = list(changes)
+        for _ in range(ATTEMPTS):
+            if not waiting:
+                return written
+            waiting = await self._once(waiting, now, written)
+        written.kept_apart += len(waiting)
+        return written
+
+    async def refresh(self, people: Sequence[str], now: int) -> Written:
+        """Judge these people again: segments that no longer hold and records too old drop out."""
+        written = Written()
+        states = await self._states([_Person(pid, False) for pid in people])
+        known = [person for person in states if person.read != _ABSENT]
+        await self._store(known, now, written, renew=False)
+        return written
+
+    async def _once(self, changes: list[Change], now: int, written: Written) -> list[Change]:
+        """Write what can be written; the changes whose person changed in between come back."""
+        owners, erased = await self._owners(changes)
+        written.erased += len(erased)
+        changes = [change for place, change in enumerate(changes) if place not in erased]
+        pids = sorted(set(owners.values()))
+        states = {
+            person.pid: person for person in await self._states([_Person(p, False) for p in pids])
+        }
+        batch = _Batch(owners, states, self._random, written)
+        for change in changes:
+            batch.add(change)
+        for keep, gone in batch.merges:
+            lives = Lives(self._retention.identifier, self._retention.ledger)
+            await merge(self._links, self._scripts, keep, gone, now, lives)
+            written.merged += 1
+        if batch.merges:  # they were written: read again what they are now
+            keepers = {keep for keep, _ in batch.merges}
+            await self._states([each for each in batch.people() if each.pid in keepers])
+        return await self._store(batch.people(), now, written, renew=True)
+
+    async def _owners(self, changes: list[Change]) -> tuple[dict[Identifier, str], set[int]]:
+        """Whose each identifier is, merges followed, and which changes are of erased people."""
+        wanted = list({each: None for change in changes for each in (*change.ids, *change.former)})
+        marks = [self._tombstones.of_identifier(*each) for each in wanted]
+        asked = [keys.identifier(*each) for each in wanted]
+        asked += [keys.tombstone(mark) for several in marks for mark in several]
+        values = await self._reader.get_many(asked)
+        stones = iter(values[len(wanted) :])
+        buried = {
+            each
+            for each, several in zip(wanted, marks, strict=True)
+            if any([next(stones) is not None for _ in several])
+        }
+        owners = {
+            each: raw.decode() for each, raw in zip(wanted, values, strict=False) if raw is not None
+        }
+        if owners:
+            ends = await followed(self._links, set(owners.values()))
+            owners = {each: ends[pid] for each, pid in owners.items()}
+        erased = set()
+        if buried:
+            erased = {
+                place
+                for place, change in enumerate(changes)
+                if buried.intersection((*change.ids, *change.former))
+            }
+        return owners, erased
+
+    async def _states(self, people: list[_Person]) -> list[_Person]:
+        """Read into each what the store has of them."""
+        asked = []
+        for person in people:
+            pid = person.pid
+            asked += [keys.profile(pid), keys.activity(pid), keys.identifiers(pid)]
+        values = await self._reader.get_many(asked) if asked else []
+        for place, person in enumerate(people):
+            read = values[3 * place : 3 * place + 3]
+            person.profile = decode_profile(read[0])
+            person.records = read[1] or b""
+            stored = decode_identifiers(read[2])
+            person.identifiers = list(dict.fromkeys([*stored, *person.identifiers]))
+            person.read = digest(read)
+        return people
+
+    async def _store(
+        self, people: list[_Person], now: int, written: Written, renew: bool
+    ) -> list[Change]:
+        """Derive and write; the changes of people whom somebody else wrote meanwhile come back.
+        `renew`: the people were heard of, so their identifiers are theirs for longer."""
+        if not people:
+            return []
+        for person in people:
+            person.profile = _told(person, now)
+        grown = fresh([_grown(person) for person in people], self._retention.records, now)
+        profiles = [person.profile for person in people]
+        profiles = derived(profiles, grown, self.segments, self.advertisers, now)
+        ready = []
+        for person, profile, records in zip(people, profiles, grown, strict=True):
+            until = last_heard(profile, _last_time(records)) + self._retention.profile
+            written.objected += profile.opted_out or profile.withdrawn > 0
+            if until > now:
+                ready.append(_Ready(person, profile, records, until))
+            else:
+                written.outdated += 1
+        lost = await self._claim(ready, now) if renew else set()
+        if self._on_sale is not None:
+            await self._sell(ready)
+        going = [each for each in ready if each.person.pid not in lost]
+        stored = await asyncio.gather(*[self._put(each, written) for each in going])
+        lost.update(each.person.pid for each, done in zip(going, stored, strict=True) if not done)
+        await self._follow_up([each for each in going if each.person.pid not in lost], now)
+        return [
+            change for each in ready if each.person.pid in lost for change in each.person.changes
+        ]
+
+    async def _claim(self, ready: list["_Ready"], now: int) -> set[str]:
+        """Take the identifiers; the ids of new people of whom one is somebody else's by now."""
+        commands: list[Command] = []
+        takers: list[_Person] = []
+        matched, known = now + self._retention.match, now + self._retention.identifier
+        for each in ready:
+            person, until = each.person, each.until
+            for identifier in person.identifiers:
+                life = matched if identifier[0].startswith(_MATCHED) else known
+                words: Command = ("SET", keys.identifier(*identifier), person.pid)
+                words += ("NX", "GET") if person.is_new else ()
+                commands.append((*words, "EXAT", min(life, until)))
+                takers.append(person)
+        replies = await self._links.bulk(commands)
+        return {
+            person.pid
+            for person, reply in zip(takers, replies, strict=True)
+            if person.is_new and reply is not None and reply.decode() != person.pid
+        }
+
+    async def _put(self, ready: "_Ready", written: Written) -> bool:
+        """Write one person; False if somebody else did meanwhile."""
+        person, records = ready.person, ready.records
+        pid = person.pid
+        values = (encode_profile(ready.profile), records, _encoder.encode(person.identifiers))
+        answer = await self._scripts.run(
+            "person",
+            (keys.profile(pid), keys.activity(pid), keys.identifiers(pid), keys.alias(pid)),
+            (person.read, ready.until, *values),
+        )
+        if answer != 1:
+            return False
+        written.people += 1
+        written.new += person.is_new
+        written.records += len(records) // RECORD_BYTES
+        written.bytes += len(values[0]) + len(values[1]) + len(values[2])
+        return True
+
+    async def _follow_up(self, ready: list["_Ready"], now: int) -> None:
+        """What comes after a person was written: contacts to the ledger, old names away."""
+        calls = []
+        for each in ready:
+            person = each.person
+            records = [record for change in person.changes for record in change.contacts]
+            if records and each.records:
+                life = self._retention.ledger
+                calls.append(capping.absorb(self._scripts, person.pid, records, now, life))
+        await asyncio.gather(*calls)
+        former = [name for each in ready for name in each.person.former]
+        await self._links.bulk([("DEL", keys.identifier(*name)) for name in former])
+
+    async def _sell(self, ready: list["_Ready"]) -> None:
+        """Tell of purchases that are new of people we knew, before they are written: a crash in
+        between tells of them again, which counts nothing."""
+        sold = [(each.person, new) for each in ready if (new := _new_purchases(each))]
+        if not sold or self._on_sale is None:
+            return
+        ledgers = await self._reader.get_many([keys.ledger(person.pid) for person, _ in sold])
+        for (person, new), ledger in zip(sold, ledgers, strict=True):
+            if ledger:
+                await self._on_sale(person.pid, ledger, new)
+
+
+class _Ready(Struct):
+    """One person, derived and not written yet."""
+
+    person: _Person
+    profile: Profile
+    records: bytes
+    until: int
+
+
+def _last_time(records: bytes) -> int:
+    """The time of the last record, 0 if there is none."""
+    start = len(records) - RECORD_BYTES
+    return int.from_bytes(records[start : start + 4], "little") if start >= 0 else 0
+
+
+def _new_purchases(ready: _Ready) -> list[bytes]:
+    before, after = ready.person.records, ready.records
+    if ready.person.is_new or before == after:
+        return []
+    old = {before[at : at + RECORD_BYTES] for at in range(0, len(before), RECORD_BYTES)}
+    every = [after[at : at + RECORD_BYTES] for at in range(0, len(after), RECORD_BYTES)]
+    return [record for record in every if record[4] in PURCHASES and record not in old]
+
+
+def _told(person: _Person, now: int) -> Profile:
+    """The profile with what the changes say that the person told us."""
+    profile = person.profile
+    for change in person.changes:
+        told = change.told
+        if told is None:
+            continue
+        first = [each for each in (profile.first_seen, told.first_seen) if each]
+        newer = replace(
+            profile,
+            opted_out=told.opted_out,
+            first_seen=min(first, default=0),
+            consent=told.consent,
+            consent_time=told.consent_time,
+            consent_source=told.consent_source,
+        )
+        profile = kept(newer, profile)
+    has_records = person.records or any(change.records for change in person.changes)
+    if not profile.first_seen and not has_records:
+        profile = replace(profile, first_seen=now)
+    return profile
+
+
+def _grown(person: _Person) -> bytes:
+    """The person's records with the new ones, unless they objected."""
+    if person.profile.opted_out or person.profile.withdrawn:
+        return b""
+    records = person.records
+    for change in person.changes:
+        if change.records:
+            records = united(records, change.records) if records else change.records
+    return records
+
+
+class _Batch:
+    """Who the changes of one batch are of: people of the store, and new ones."""
+
+    def __init__(
+        self,
+        owners: dict[Identifier, str],
+        states: dict[str, _Person],
+        random: Random,
+        written: Written,
+    ) -> None:
+        self.merges: list[tuple[str, str]] = []
+        """(who stays, who goes), both in the store, in the order to be done."""
+        self._owners = owners
+        self._states = states
+        self._random = random
+        self._written = written
+        self._touched: dict[str, None] = {}
+
+    def add(self, change: Change) -> None:
+        """Find or make the person, join those whom the change links, take its identifiers."""
+        found = dict.fromkeys(
+            owner for each in (*change.ids, *change.former) if (owner := self._owner(each))
+        )
+        person = self._one_of([self._states[pid] for pid in found])
+        if person is None:
+            pid = new_person_id(self._random)
+            person = self._states[pid] = _Person(pid, True)
+        self._take(person, change)
+        person.changes.append(change)
+        self._touched[person.pid] = None
+
+    def people(self) -> list[_Person]:
+        """Everyone to be written."""
+        return [self._states[pid] for pid in self._touched]
+
+    def _owner(self, identifier: Identifier) -> str:
+        return self._owners.get(identifier, "")
+
+    def _one_of(self, found: list[_Person]) -> _Person | None:
+        """The one person these are, after joining those who may be; the first if they may not."""
+        if not found:
+            return None
+        found.sort(key=_seniority)
+        first = found[0]
+        for other in found[1:]:
+            if why_apart(first.identifiers, other.identifiers):
+                self._written.kept_apart += 1
+            else:
+                self._join(first, other)
+        return first
+
+    def _join(self, keep: _Person, gone: _Person) -> None:
+        for each in gone.identifiers:
+            self._owners[each] = keep.pid
+            if each not in keep.identifiers:
+                keep.identifiers.append(each)
+        for identifier, owner in self._owners.items():
+            if owner == gone.pid:
+                self._owners[identifier] = keep.pid
+        keep.changes = [*keep.changes, *gone.changes]
+        if gone.changes:
+            self._touched[keep.pid] = None
+        if not gone.is_new:
+            self.merges.append((keep.pid, gone.pid))
+        self._touched.pop(gone.pid, None)
+        del self._states[gone.pid]
+
+    def _take(self, person: _Person, change: Change) -> None:
+        for each in change.former:
+            if self._owners.get(each) == person.pid and each in person.identifiers:
+                person.identifiers.remove(each)
+                person.former = [*person.former, each]
+        for each in change.ids:
+            owner = self._owners.get(each)
+            if owner == person.pid:
+                if each not in person.identifiers:
+                    person.identifiers.append(each)
+            elif owner is not None or len(person.identifiers) >= MAX_IDENTIFIERS:
+                self._written.kept_apart += 1
+            else:
+                person.identifiers.append(each)
+                self._owners[each] = person.pid
+
+
+def _seniority(person: _Person) -> tuple[bool, bool, int, str]:
+    """Who stays when two are joined: a customer, who is in the store, whom we knew first."""
+    customer = any(source == "crm" for source, _ in person.identifiers)
+    return not customer, person.is_new, person.profile.first_seen or 1 << 40, person.pid

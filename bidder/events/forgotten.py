@@ -1,0 +1,162 @@
+"""Of whom does the log no longer speak? The list beside it, asked by everything that reads lines.
+
+`<directory>/forgotten.jsonl` holds the mark of a person and until when what the log says of them is
+forgotten: for good, where they were erased or objected to profiling; until a moment, where they
+came back after it. The last line about a mark counts. Lines are only ever added, so that a reader
+takes up what is new between two lines of the log.
+
+A forgotten event is one as of somebody who never permitted anything: it keeps what the accounts and
+the counts need, and nothing that singles the person out (see `FORGOTTEN_FIELDS`).
+"""
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from bidder import settings
+from bidder.events.schema import Event
+from bidder.tombstones import Tombstones
+
+FILE = "forgotten.jsonl"
+MOST_CACHED = 65536
+FORGOTTEN_FIELDS: Mapping[str, Any] = {
+    "person": "",
+    "request_id": "",
+    "imp_id": "",
+    "features": [],
+    "feature_version": "",
+    "p_click": 0.0,
+    "p_conversion": 0.0,
+    "intrusiveness": 0.0,
+    "consent": False,
+    "train": False,
+    "group": "",
+    "extra": {},
+    "page": 0,
+    "specificity": 0,
+    "click_id": "",
+}
+"""What each of these becomes, in whatever event has it. `order` is scrambled: it tells sales of one
+bid apart."""
+
+E = TypeVar("E", bound=Event)
+_encoder = msgspec.json.Encoder()
+
+
+class Entry(Struct, frozen=True, omit_defaults=True):
+    """One line of the list."""
+
+    mark: str
+    until: float | None = None
+    """Events before this time are forgotten; None = all."""
+
+
+_decoder = msgspec.json.Decoder(Entry)
+
+
+class Forgotten:
+    """The list of one log directory. Not for two threads at once."""
+
+    def __init__(self, directory: Path, tombstones: Tombstones | None = None) -> None:
+        """Without `tombstones` their keys are looked up as the settings say, when first needed.
+
+        Nothing is read before `refresh`.
+        """
+        self._path = directory / FILE
+        self._state = directory.parent
+        self._tombstones = tombstones
+        self._until: dict[str, float] = {}
+        self._known: dict[str, float] = {}
+        """Person -> until when, as far as asked: a mark costs more than a look here."""
+        self._read_bytes = 0
+        self._inode = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._until)
+
+    def refresh(self) -> None:
+        """Take up what was added since. Raises `OSError`."""
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return
+        if (status.st_ino, status.st_size) == (self._inode, self._read_bytes):
+            return
+        if status.st_ino != self._inode or status.st_size < self._read_bytes:
+            self._read_bytes, self._until = 0, {}
+        with self._path.open("rb") as file:
+            file.seek(self._read_bytes)
+            added = file.read()
+        whole = added.rfind(b"\n") + 1
+        for line in added[:whole].splitlines():
+            try:
+                entry = _decoder.decode(line)
+            except msgspec.MsgspecError:
+                continue  # torn by a crash; whoever wrote it did not get an answer
+            self._until[entry.mark] = math.inf if entry.until is None else entry.until
+        self._inode, self._read_bytes = status.st_ino, self._read_bytes + whole
+        self._known.clear()
+
+    def covers(self, person: str, time: float) -> bool:
+        """Whether what happened to `person` at `time` is forgotten."""
+        if not self._until or not person:
+            return False
+        until = self._known.get(person)
+        if until is None:
+            if len(self._known) >= MOST_CACHED:
+                self._known.clear()
+            marks = self._marks().of_person(person)
+            until = max((self._until.get(mark, -math.inf) for mark in marks), default=-math.inf)
+            self._known[person] = until
+        return time < until
+
+    def add(self, people: Iterable[str], until: float | None = None) -> None:
+        """Forget these people, on the disk before it returns. Raises `OSError`."""
+        self.add_marks({self._marks().of_person(person)[0]: until for person in people})
+
+    def add_marks(self, marks: Mapping[str, float | None]) -> None:
+        """The same for marks, such as other hosts made."""
+        lines = b"".join(_encoder.encode(Entry(m, until)) + b"\n" for m, until in marks.items())
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
+        try:
+            torn = os.fstat(fd).st_size and os.pread(fd, 1, os.fstat(fd).st_size - 1) != b"\n"
+            os.write(fd, b"\n" * bool(torn) + lines)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        self.refresh()
+
+    def has(self, mark: str, until: float | None) -> bool:
+        """Whether the list says just this of a mark."""
+        return self._until.get(mark) == (math.inf if until is None else until)
+
+    def without_person(self, event: E) -> E:
+        """`event` as it may be applied: the money counts, the person is not written to."""
+        person = getattr(event, "person", "")
+        if person and self.covers(person, event.time):
+            return msgspec.structs.replace(event, person="")
+        return event
+
+    def anonymous(self, event: E) -> E:
+        """`event` as it may be read: itself, unless it speaks of somebody forgotten."""
+        person = getattr(event, "person", "")
+        if not person or not self.covers(person, event.time):
+            return event
+        fields = event.__struct_fields__
+        blank = {name: value for name, value in FORGOTTEN_FIELDS.items() if name in fields}
+        if "order" in fields:
+            bid_id: str = getattr(event, "bid_id", "")
+            order: str = getattr(event, "order", "")
+            blank["order"] = self._marks().scrambled(bid_id + order) if order else ""
+        return msgspec.structs.replace(event, **blank)
+
+    def _marks(self) -> Tombstones:
+        if self._tombstones is None:
+            self._tombstones = Tombstones(settings.tombstone_keys(self._state))
+        return self._tombstones

@@ -1,0 +1,95 @@
+"""May this advertiser commit so much in this minute? Its hard limit, over all workers and hosts.
+
+What a bid can cost counts against the limit from the moment of the bid until a minute later, even
+if it is lost and nobody says so. What is known to be lost by then is handed back.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Sequence
+from typing import Protocol, cast
+
+from bidder.campaigns.catalogue import Advertiser
+from bidder.store import keys
+
+MINUTE_SECONDS = 60
+TOKEN_SECONDS = 2
+"""What was handed out is used within this time."""
+AHEAD = 2.0
+"""Ask for so many times what was used in the last interval."""
+
+
+class Scripts(Protocol):
+    """Whatever runs the store's Lua scripts by name."""
+
+    def run(
+        self, name: str, keys: Sequence[str], args: Sequence[bytes | str | int]
+    ) -> Awaitable[object]:
+        """What the script returned."""
+
+
+class Minutes:
+    """One worker's part of one advertiser's limit, in micros per rolling minute."""
+
+    def __init__(self, advertiser: Advertiser) -> None:
+        self.advertiser = advertiser
+        self.dearest_micros = 1
+        self._taken: deque[list[int]] = deque()
+        """Seconds in which something was handed out, and what of it is left."""
+        self._back: dict[int, int] = {}
+        """Second -> micros to hand back."""
+        self._demand = 0
+
+    @property
+    def limited(self) -> bool:
+        """There is a limit at all."""
+        return bool(self.advertiser.max_spend_per_minute_micros)
+
+    def allows(self, cost: int, now: float) -> bool:
+        """Is there so much left of what was handed out?"""
+        return not self.limited or self._left(now) >= cost
+
+    def take(self, cost: int, now: float) -> bool:
+        """Commit `cost`, if there is so much left."""
+        if not self.limited:
+            return True
+        self._demand += cost
+        if self._left(now) < cost:
+            return False
+        for row in self._taken:
+            part = min(row[1], cost)
+            row[1] -= part
+            cost -= part
+        return True
+
+    def give_back(self, cost: int, bid_time: float) -> None:
+        """Of what was committed then, so much will never be spent."""
+        if self.limited and cost:
+            # Handed out at this second or later: what is handed back is forgotten first.
+            second = int(bid_time) - TOKEN_SECONDS
+            self._back[second] = self._back.get(second, 0) + cost
+
+    async def sync(self, scripts: Scripts, now: float) -> None:
+        """Hand back what is not needed, ask for what will be. Raises what `scripts` raises."""
+        while self._taken and self._taken[0][0] <= now - TOKEN_SECONDS:
+            second, left = self._taken.popleft()
+            if left:
+                self._back[second] = self._back.get(second, 0) + left
+        left = sum(row[1] for row in self._taken)
+        want = max(int(AHEAD * self._demand), self.dearest_micros) - left
+        self._demand = 0
+        if want <= 0 and not self._back:
+            return
+        back, self._back = self._back, {}
+        arguments: list[bytes | str | int] = [
+            int(now), MINUTE_SECONDS + TOKEN_SECONDS, self.advertiser.max_spend_per_minute_micros,
+            max(want, 0),
+        ]  # fmt: skip
+        for pair in back.items():
+            arguments += pair
+        name = keys.campaign(self.advertiser.id32, "minute")
+        granted = cast(int, await scripts.run("limit", [name], arguments))
+        if granted:
+            self._taken.append([int(now), granted])
+
+    def _left(self, now: float) -> int:
+        return sum(left for second, left in self._taken if second > now - TOKEN_SECONDS)

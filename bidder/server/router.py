@@ -1,0 +1,95 @@
+"""Which endpoint answers this path? The one place where paths meet endpoints, for every edge.
+
+An edge (`http.py` on aiohttp, `lean.py` on httptools) reads a request whole, within the limits, and
+asks here. Nothing raised behind an endpoint reaches the wire: a bid request then gets a no-bid.
+"""
+
+from collections.abc import Mapping
+from logging import getLogger
+from typing import NamedTuple
+from urllib.parse import parse_qsl, unquote
+
+from bidder import metrics
+from bidder.metrics import Metrics
+from bidder.server.edge import Answer, Endpoint, Question, echoing
+from bidder.server.pages import PATHS, Pages, Visit
+from bidder.server.tracking import NOTICES, Tracking
+
+BID_PATH = "/openrtb2/"
+
+_log = getLogger(__name__)
+
+
+class Request(NamedTuple):
+    """One HTTP request, read whole."""
+
+    method: str
+    target: str
+    """Path and query, as sent."""
+    headers: Mapping[str, str]
+    """Case-insensitive."""
+    body: bytes
+    peer: str
+    """The client's IP address."""
+    arrival: float
+    """When the first byte came, on the engine's clock."""
+
+
+class Router:
+    """The endpoints of one worker."""
+
+    def __init__(
+        self, endpoint: Endpoint, tracking: Tracking, cells: Metrics, pages: Pages | None = None
+    ) -> None:
+        self._endpoint = endpoint
+        self._tracking = tracking
+        self._pages = pages
+        self._metrics = cells
+
+    async def answer(self, request: Request) -> Answer:
+        """The answer; never raises."""
+        path, _, query = _text(request.target).partition("?")
+        try:
+            name, answer = await self._find(request, path, query)
+        except Exception:
+            _log.exception("a request could not be answered")
+            name, answer = "failed", Answer(204 if path.startswith(BID_PATH) else 503)
+        self.count(name, answer.status)
+        return answer
+
+    def refuse(self, status: int, target: str, headers: Mapping[str, str]) -> Answer:
+        """The answer to what could not be read whole: too large, cut, or no HTTP at all."""
+        self.count("bid" if target.startswith(BID_PATH) else "unreadable", status)
+        return echoing(Answer(status), headers)
+
+    def count(self, name: str, status: int) -> None:
+        """One more answer of an endpoint with this status."""
+        self._metrics.inc(metrics.ANSWERS, name, str(status))
+
+    async def _find(self, request: Request, path: str, query: str) -> tuple[str, Answer]:
+        if path.startswith(BID_PATH):
+            return "bid", await self._bid(request, path)
+        kind = NOTICES.get(path)
+        if kind is not None:
+            if request.method not in ("GET", "POST", "HEAD"):
+                return path[1:], Answer(405, headers={"Allow": "GET, POST"})
+            return path[1:], await self._tracking.answer(kind, dict(parse_qsl(query)))
+        if path in PATHS and self._pages is not None:
+            visit = Visit(request.method, path, query, request.headers, request.body)
+            return path[1:], await self._pages.answer(visit)
+        return "other", Answer(404)
+
+    async def _bid(self, request: Request, path: str) -> Answer:
+        if request.method != "POST":
+            return echoing(Answer(405, headers={"Allow": "POST"}), request.headers)
+        exchange, _, secret = unquote(path[len(BID_PATH) :]).partition("/")
+        return await self._endpoint.answer(
+            Question(exchange, secret, request.headers, request.body, request.peer, request.arrival)
+        )
+
+
+def _text(target: str) -> str:
+    """A target in which bytes that are no UTF-8 are no surrogates either."""
+    if target.isascii():
+        return target
+    return target.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

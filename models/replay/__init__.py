@@ -1,0 +1,1 @@
+"""What would we have won? Logged auctions bid on again by the project's own pricing code."""
