@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test lint bench clean
+.PHONY: run test lint bench cap-trial clean
 
 run: $(INSTALLED)
 	exec $(BIN)/python -m bidder serve --seed config/demo/people.jsonl
@@ -20,6 +20,9 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m loadtest bench --out build/bench.json
+
+cap-trial: $(INSTALLED)
+	$(BIN)/python -m loadtest.cap_trial --out build/capping.json
 
 clean:
 	rm -rf $(VENV) build .state

@@ -11,7 +11,7 @@ from bidder.campaigns.catalogue import Creative, LineItem
 from bidder.choosing import Choice
 from bidder.creatives import native
 from bidder.creatives.markup import Urls, banner
-from bidder.events.schema import BidEvent
+from bidder.events.schema import BidEvent, GhostEvent
 from bidder.exchanges.profile import Exchange
 from bidder.money import from_micros
 from bidder.notices.receive import EPOCH
@@ -19,7 +19,7 @@ from bidder.notices.tokens import Audience, Sealed, Tokens
 from bidder.openrtb import response
 from bidder.openrtb.macros import AUCTION_LOSS, AUCTION_MIN_TO_WIN
 from bidder.openrtb.opportunity import Opportunity
-from bidder.pricing import Hold
+from bidder.pricing import Hold, Shader
 from bidder.privacy import Permission
 from bidder.scoring.features import VERSION as FEATURE_VERSION
 
@@ -50,6 +50,8 @@ class Source(NamedTuple):
     now: float
     model: str
     """Version of the models."""
+    shading: Shader
+    """What the prices rest on."""
 
 
 class Answerer:
@@ -187,6 +189,26 @@ def record(source: Source, offered: Offered) -> BidEvent:
         publisher=offer.publisher,
         consent=source.permission.measure,
         train=source.permission.train and known,
+        p_win=choice.p_win,
+        shading=source.shading.version,
+        explored=choice.explored,
+        propensity=source.shading.propensity(choice.market.auction, choice.explored),
+    )
+
+
+def ghost(source: Source, choice: Choice, bid_id: bytes, person: str) -> GhostEvent:
+    """The log's line about a bid that was not made, for the person is in a control group."""
+    return GhostEvent(
+        time=source.now,
+        bid_id=ids.to_text(bid_id),
+        exchange=source.exchange.name,
+        line_item=choice.line_item.path,
+        creative=choice.candidate.creative.id,
+        price_cpm_micros=choice.price_micros,
+        currency=choice.currency,
+        value_cpm_micros=choice.scored.value_micros,
+        p_win=choice.p_win,
+        person=person,
     )
 
 

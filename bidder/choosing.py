@@ -12,15 +12,14 @@ from typing import NamedTuple
 from bidder import capping
 from bidder.campaigns.catalogue import Creative, LineItem
 from bidder.capping import Kind, Ledger, Record, Rule
-from bidder.capping.ledger import CREATIVE
-from bidder.creatives.fit import fits
 from bidder.exchanges.profile import Exchange
 from bidder.ids import hash32
 from bidder.money import MICROS
 from bidder.openrtb.opportunity import DealOffer, Opportunity, Slot
 from bidder.person import History, Profile
-from bidder.pricing import Estimate, modifier, shade, value
+from bidder.pricing import Estimate, drawn, held_out, in_arm, modifier, value
 from bidder.reasons import NoBid
+from bidder.rotation import Rotation
 from bidder.scoring import features
 from bidder.serving import Serving
 from bidder.targeting import facts, survivors
@@ -75,6 +74,10 @@ class Choice(NamedTuple):
     scored: Scored
     price_micros: int
     currency: str
+    p_win: float = 0.0
+    """How likely the price is to win, as far as it is learnt; 0 = nothing is."""
+    explored: bool = False
+    """The price was drawn at random, to learn from."""
 
     @property
     def line_item(self) -> LineItem:
@@ -103,6 +106,8 @@ class Asker(NamedTuple):
     profile: Profile
     ledger: Ledger
     known: bool
+    person: str = ""
+    """Person id; empty for nobody."""
 
 
 class Chooser:
@@ -125,12 +130,15 @@ class Chooser:
         self.rows_scored = 0
         self.cut = 0
         """Candidates left out because there were more than `MAX_CANDIDATES`."""
+        self.ghosts: list[Choice] = []
+        """The bids that would have been made if the person were not in a control group."""
         self._serving = serving
         self._offer = offer
         self._exchange = exchange
         self._profile = asker.profile
         self._ledger = asker.ledger
         self._known = asker.known
+        self._person = asker.person
         self._paces = paces
         self._now = int(now)
         self._random = random
@@ -140,6 +148,9 @@ class Chooser:
         self._histories: dict[int, History] = {}
         self._facts: facts.Facts | None = None
         self._row = features.new_row()
+        self._rotation = Rotation(
+            serving, offer, exchange, asker.profile, asker.ledger, random, known=asker.known
+        )
 
     def choose(self, masks: Sequence[int]) -> list[Choice]:
         """The bids to make, given the candidates of each slot as a mask.
@@ -158,7 +169,11 @@ class Chooser:
                 self._all_out(candidates, NoBid.NO_RATE, "the floor's currency")
             for market in markets:
                 choice = self._best(slot, market, candidates, scored)
+                while choice is not None and held_out(choice.line_item.campaign, self._person):
+                    candidates = self._haunted(choice, candidates)
+                    choice = self._best(slot, market, candidates, scored)
                 if choice is not None:
+                    choice = self._drawn(choice)
                     choices.append(choice)
                     if self._known:
                         candidates = self._after(choice, candidates)
@@ -193,7 +208,9 @@ class Chooser:
             item.index, self._profile.segments, self._now
         ):
             return Refusal(NoBid.NOT_IN_AUDIENCE)
-        shown = self._creative(item, slot)
+        if item.arm is not None and not in_arm(item.arm, self._person or self._offer.request_id):
+            return Refusal(NoBid.HELD_OUT, "another arm of the split speaks")
+        shown = self._rotation.pick(item, slot)
         if isinstance(shown, Refusal):
             return shown
         creative, size, rules = shown
@@ -210,33 +227,6 @@ class Chooser:
             return Refusal(NoBid.NO_RATE, f"{advertiser.currency} to {bid_in}")
         most = int(self._serving.highest[item.index] * max(factor, 1.0) * rate)
         return Candidate(item, creative, size, rules, factor, rate, most)
-
-    def _creative(
-        self, item: LineItem, slot: Slot
-    ) -> tuple[Creative, tuple[int, int], tuple[Rule, ...]] | Refusal:
-        """The creative that fits, is not capped, and was shown least; or the furthest reason."""
-        refusal = Refusal(NoBid.WRONG_SIZE)
-        best: tuple[Creative, tuple[int, int], tuple[Rule, ...]] | None = None
-        fewest = (0, 0.0)
-        advertiser = item.campaign.advertiser
-        for creative in item.creatives:
-            size = fits(creative, advertiser, slot, self._offer, self._exchange)
-            if isinstance(size, NoBid):
-                if size > refusal.reason:
-                    refusal = Refusal(size, creative.id)
-                continue
-            rules = self._serving.rules_of(item, creative)
-            if rules and self._known:
-                verdict = capping.verdict(self._ledger, rules)
-                if verdict is not None:
-                    if verdict.reason > refusal.reason:
-                        refusal = Refusal(verdict.reason, verdict)
-                    continue
-            shown = len(self._ledger.exposures(CREATIVE, creative.id32, 1))
-            rank = (shown, self._random.random())
-            if best is None or rank < fewest:
-                best, fewest = (creative, size, rules), rank
-        return best if best is not None else refusal
 
     def _best(
         self,
@@ -265,7 +255,7 @@ class Chooser:
             if index not in scored:
                 scored[index] = self._score(candidate, slot)
             worth = scored[index]
-            price = shade(worth.value_micros, market.floor_micros, market.auction)
+            price = self._shaded(worth.value_micros, market, candidate.size)
             if price <= 0:
                 reason = NoBid.BELOW_FLOOR if worth.value_micros else NoBid.NO_VALUE
                 self._out(index, reason, _short(worth.value_micros, market, True))
@@ -277,6 +267,38 @@ class Chooser:
             else:
                 self._out(index, NoBid.OUTBID_BY_OURSELVES, best.line_item.path)
         return best
+
+    def _shaded(self, value_micros: int, market: Market, size: tuple[int, int]) -> int:
+        """What to bid in this market for a value; 0 if it is below the floor."""
+        return self._serving.shader.bid(
+            value_micros, market.floor_micros, market.auction, *self._cell(market, size)
+        )
+
+    def _cell(self, market: Market, size: tuple[int, int]) -> tuple[str, str, str, str, int]:
+        """Where the win rate of this auction is looked up."""
+        deal = market.deal.id if market.deal is not None else ""
+        width, height = size
+        name = f"{width}x{height}" if width else "native"
+        hour = self._now // 3600 % 24
+        return self._exchange.name, self._currency, deal, name, hour
+
+    def _drawn(self, choice: Choice) -> Choice:
+        """The choice with its chance to win; a few prices are drawn anew, to learn from."""
+        market, size, shader = choice.market, choice.candidate.size, self._serving.shader
+        if market.auction == FIRST_PRICE and shader.explores(self._random):
+            price = drawn(choice.scored.value_micros, market.floor_micros, self._random)
+            choice = choice._replace(price_micros=price, explored=True)
+        chance = shader.chance(
+            choice.price_micros, market.floor_micros, *self._cell(market, size)
+        )
+        return choice._replace(p_win=chance)
+
+    def _haunted(self, ghost: Choice, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Who may bid in place of a choice whose campaign is silent towards this person."""
+        campaign = ghost.line_item.campaign
+        self.ghosts.append(self._drawn(ghost)._replace(explored=False))
+        self._out(ghost.line_item.index, NoBid.HELD_OUT, "the person is in the control group")
+        return [c for c in candidates if c.line_item.campaign is not campaign]
 
     def _may_use(self, item: LineItem, market: Market) -> bool:
         """Does the line item bid in this market at all?"""
@@ -310,6 +332,7 @@ class Chooser:
             p_conversion=p_conversion,
             basket_micros=basket.value_micros if basket is not None else 0,
             since_click=history.since_click,
+            intrusiveness=self._rotation.intrusiveness(item, candidate.creative),
         )
         worth = int(value(item, estimate, candidate.factor) * candidate.rate)
         return Scored(worth, estimate, features.logged(row))
@@ -317,6 +340,7 @@ class Chooser:
     def _after(self, choice: Choice, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Who is left once this bid stands in the ledger as a reservation."""
         self._ledger = self._ledger.plus(choice.reservation(self._now, 1, 0, bytes(8)))
+        self._rotation.follow(self._ledger)
         return [
             candidate
             for candidate in candidates

@@ -68,7 +68,7 @@ def serve(
     try:
         (given.state_dir / STORE_URL).write_text(url)
         if seed is not None:
-            asyncio.run(_seed(url, seed, given.retention.profile))
+            asyncio.run(_seed(url, seed, given))
         uvloop.run(Supervisor(config, given, url).run(lambda: _announce(given)))
     except (CannotLoad, WorkerDied, StoreUnavailable, LogUnavailable, OSError) as problem:
         raise _fail(str(problem)) from None
@@ -114,6 +114,7 @@ def check(
 ) -> None:
     """Check the configuration: every error with file, line, found, expected, nearest name."""
     from bidder.campaigns import check as campaigns
+    from bidder.crm.segments import names as segment_names
     from bidder.exchanges.loading import InvalidExchanges, names
     from bidder.exchanges.loading import load as load_exchanges
 
@@ -126,7 +127,14 @@ def check(
         settings.load(directory)
     except InvalidFile as found:
         problems += [str(problem) for problem in found.problems]
-    text, code = campaigns.run(directory, _moment(now), exchanges=names(directory / "exchanges"))
+    segments = None
+    try:
+        segments = segment_names(directory / "segments")
+    except InvalidFile as found:
+        problems += [str(problem) for problem in found.problems]
+    text, code = campaigns.run(
+        directory, _moment(now), exchanges=names(directory / "exchanges"), segments=segments
+    )
     typer.echo("\n".join([*problems, text]))
     raise typer.Exit(1 if problems else code)
 
@@ -211,6 +219,7 @@ def start(
 def people_load(file: Path, config: Config = CONFIG) -> None:
     """Load people from JSON Lines: identifiers and profile of each."""
     from bidder.people.loading import load
+    from bidder.tombstones import Tombstones
 
     given = _settings(config)
 
@@ -222,6 +231,7 @@ def people_load(file: Path, config: Config = CONFIG) -> None:
                 time.time(),
                 Random(SystemRandom().getrandbits(128)),
                 ttl_seconds=given.retention.profile,
+                tombstones=Tombstones(settings.tombstone_keys(given.state_dir)),
                 report=lambda line, reason: typer.echo(f"{file}:{line}: {reason}", err=True),
             )
         return (
@@ -339,10 +349,11 @@ async def _links(url: str) -> AsyncIterator["Links"]:
         await client.aclose()
 
 
-async def _seed(url: str, file: Path, ttl_seconds: int) -> None:
+async def _seed(url: str, file: Path, given: Settings) -> None:
     """Load demo people, at most once a day: their times are relative to the load."""
     from bidder.people.loading import load
     from bidder.store import keys
+    from bidder.tombstones import Tombstones
 
     async with _links(url) as links:
         (fresh,) = await links.bulk([("SET", keys.SEEDED, "1", "NX", "EX", str(DAY_SECONDS))])
@@ -351,7 +362,8 @@ async def _seed(url: str, file: Path, ttl_seconds: int) -> None:
         with file.open("rb") as lines:
             await load(
                 links, lines, time.time(), Random(SystemRandom().getrandbits(128)),
-                ttl_seconds=ttl_seconds,
+                ttl_seconds=given.retention.profile,
+                tombstones=Tombstones(settings.tombstone_keys(given.state_dir)),
             )  # fmt: skip
 
 
@@ -386,7 +398,6 @@ def _paths(config: Path) -> set[str]:
         *(campaign.path for campaign in catalogue.campaigns),
         *(item.path for item in catalogue.line_items),
     }
-
 
 
 def _advertisers(config: Path) -> dict[int, str]:

@@ -137,19 +137,21 @@ class Engine:
         if not any(masks):
             return _no(asking.absent or NoBid.NOT_IN_AUDIENCE)
 
-        asker = Asker(person.profile, asking.ledger, bool(person.id))
+        asker = Asker(person.profile, asking.ledger, bool(person.id), person.id)
         chooser = Chooser(serving, offer, exchange, asker, self.paces, now, self._random, trace)
         choices = chooser.choose(masks)
         lap("choose")
         self._metrics.inc(metrics.ROWS_SCORED, by=chooser.rows_scored)
         if chooser.cut:
             self._metrics.inc(metrics.CANDIDATES_CUT, by=chooser.cut)
+        source = Source(
+            offer, exchange, hash32(exchange.name), allowed, now, serving.scorer.version,
+            serving.shader,
+        )  # fmt: skip
+        self._haunt(source, chooser.ghosts, person.id)
         if not choices:
             return _no(chooser.reason)
 
-        source = Source(
-            offer, exchange, hash32(exchange.name), allowed, now, serving.scorer.version
-        )
         offered = self._hold(source, choices, asker, person)
         if not offered:
             return _no(NoBid.NO_BUDGET)
@@ -179,6 +181,12 @@ class Engine:
             since = now
 
         return lap
+
+    def _haunt(self, source: Source, ghosts: Sequence[Choice], person: str) -> None:
+        """Log the bids that a control group keeps us from making."""
+        for choice in ghosts if not source.offer.test else ():
+            bid_id = ids.new_bid_id(source.now, self._random)
+            self._log.append(answering.ghost(source, choice, bid_id, person))
 
     def _silence(
         self, offer: Opportunity, reason: NoBid, trace: Trace, weight: float
@@ -280,7 +288,10 @@ class Engine:
             self._give_back(offered[sent:], source.now)
             for one in offered[:sent]:
                 self._log.append(answering.record(source, one))
-                self._metrics.inc(metrics.LINE_ITEM, one.choice.line_item.path, "bid")
+                item = one.choice.line_item
+                self._metrics.inc(metrics.LINE_ITEM, item.path, "bid")
+                felt = one.choice.scored.estimate.intrusiveness
+                self._metrics.observe(metrics.INTRUSIVENESS, felt, item.campaign.advertiser.id)
         return Decision(body, NoBid.UNKNOWN, sent) if sent else _no(NoBid.NO_CREATIVE)
 
 

@@ -94,7 +94,7 @@ class Explainer:
         if not any(masks):
             return self._explanation(allowed, person.id, [], missing)
 
-        asker = Asker(person.profile, asking.ledger, bool(person.id))
+        asker = Asker(person.profile, asking.ledger, bool(person.id), person.id)
         trace = self._trace
         chooser = Chooser(serving, offer, exchange, asker, self._paces, now, Random(SEED), trace)
         choices = chooser.choose(masks)

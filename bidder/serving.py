@@ -12,6 +12,7 @@ from bidder.capping import Parameters, Rule, rules
 from bidder.exchanges.profile import Exchange
 from bidder.ids import hash32
 from bidder.money import Rates, UnknownRate
+from bidder.pricing.market import NOTHING, Learnt
 from bidder.pricing.value import highest
 from bidder.scoring.model import Scorer
 from bidder.targeting import AudienceIndex, Index, Schedule
@@ -29,6 +30,7 @@ class Serving:
         scorer: Scorer,
         rates: Rates,
         intrusion: Parameters | None = None,
+        learnt: Learnt = NOTHING,
     ) -> None:
         """Without parameters no ad is held to be intrusive."""
         self.catalogue = catalogue
@@ -37,6 +39,7 @@ class Serving:
         self.exchanges_by_id = {hash32(name): exchange for name, exchange in exchanges.items()}
         self.scorer = scorer
         self.intrusion = intrusion
+        self.shader, self.traffic = learnt
         self.index = Index(catalogue)
         self.audiences = AudienceIndex(catalogue)
         self.schedule = Schedule(catalogue)

@@ -182,6 +182,15 @@ def tombstone_keys(state: Path, environment: Mapping[str, str] = os.environ) -> 
     return _master_keys("BIDDER_TOMBSTONE_KEY", state / TOMBSTONE_KEY_FILE, environment)
 
 
+def login_key(environment: Mapping[str, str] = os.environ) -> bytes:
+    """What advertisers' servers sign logins with (BIDDER_LOGIN_KEY); empty = none are believed.
+
+    Raises `ValueError` if it is not 64 hexadecimal digits.
+    """
+    given = environment.get("BIDDER_LOGIN_KEY", "")
+    return _key(given, "BIDDER_LOGIN_KEY") if given else b""
+
+
 def _master_keys(variable: str, path: Path, environment: Mapping[str, str]) -> list[bytes]:
     given = environment.get(variable, "")
     if given:

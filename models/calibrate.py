@@ -13,7 +13,7 @@ from sklearn.isotonic import isotonic_regression
 
 from bidder.scoring.calibration import Calibration
 from bidder.scoring.manifest import Knots
-from models.table import Flags, Floats
+from models.table import Floats
 
 LEAST_POSITIVES = 10
 """Neighbouring blocks are joined until each has this many positive rows."""
@@ -22,10 +22,11 @@ PRIOR = 20.0
 
 
 def calibrate(
-    scores: Floats, labels: Flags, weights: Floats, advertisers: NDArray[np.str_]
+    scores: Floats, labels: Floats, weights: Floats, advertisers: NDArray[np.str_]
 ) -> Knots:
     """Knots and factors from scores of rows that were not trained on.
 
+    `labels` lie in 0..1: a sale that may still come counts in part.
     Raises `ValueError` without a single positive row.
     """
     knots = isotonic(scores, labels, weights)
@@ -34,7 +35,7 @@ def calibrate(
 
 
 def isotonic(
-    scores: Floats, labels: Flags, weights: Floats, least_positives: int = LEAST_POSITIVES
+    scores: Floats, labels: Floats, weights: Floats, least_positives: int = LEAST_POSITIVES
 ) -> Knots:
     """Centred isotonic knots, with the first and last block's ratio kept out to scores 0 and 1."""
     if not labels.any():
@@ -61,7 +62,7 @@ def isotonic(
 
 
 def factors(
-    rates: Floats, labels: Flags, weights: Floats, advertisers: NDArray[np.str_]
+    rates: Floats, labels: Floats, weights: Floats, advertisers: NDArray[np.str_]
 ) -> dict[str, float]:
     """Advertiser id -> observed over predicted positives, drawn towards 1 where there are few."""
     names, which = np.unique(advertisers, return_inverse=True)

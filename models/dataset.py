@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 
 import duckdb
 import msgspec
@@ -138,6 +138,11 @@ def row_files(dataset: Path) -> list[Path]:
     return sorted((dataset / "rows").glob("*/rows.parquet"))
 
 
+def as_of(dataset: Path) -> float:
+    """Up to when the log of a dataset was read, seconds since the epoch."""
+    return load(dataset).as_of
+
+
 def windows_published(state: Path) -> WindowsOf:
     """The attribution windows of the line items in service, by 32-bit id.
 
@@ -162,7 +167,7 @@ def _grouped(cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, list[Cont
                 yield current, contacts
                 contacts = []
             current = sale
-            touch = cast(Touch, "click" if kind == "click" else "view")
+            touch: Touch = "click" if kind == "click" else "view"
             contacts.append(Contact(at, touch, line_item, bid_id.encode()))
     if contacts:
         yield current, contacts

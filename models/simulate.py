@@ -84,8 +84,17 @@ def table(impressions: int, seed: int) -> Table:
         time=np.array([case.time for case in cases], dtype=np.float64),
         person=np.array([case.person for case in cases], dtype=np.str_),
         advertiser=np.array([c.line_item.campaign.advertiser.id for c in cases], dtype=np.str_),
+        line_item=np.array([case.line_item.path for case in cases], dtype=np.str_),
         click=np.array(clicks),
         conversion=np.array(sales),
+        view_conversion=np.zeros(len(cases), dtype=bool),
+        conversion_delay=np.where(sales, 0.0, np.nan),
+        elapsed=np.full(len(cases), np.inf),
+        paid_cpm=np.zeros(len(cases)),
+        value_cpm=np.zeros(len(cases)),
+        p_click=np.zeros(len(cases)),
+        p_conversion=np.zeros(len(cases)),
+        model=np.full(len(cases), ""),
         weight=np.array(weights),
     )
 

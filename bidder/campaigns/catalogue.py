@@ -246,6 +246,15 @@ class Campaign(Struct, frozen=True):
     """People held out of the campaign, to prove that ads work."""
 
 
+class Arm(Struct, frozen=True):
+    """One arm of a split: it speaks to those whose place (0..100) under the salt lies in it."""
+
+    salt: str
+    """Path of the line item that was split."""
+    first: float
+    last: float
+
+
 class LineItem(Struct, frozen=True):
     index: int
     """Its bit."""
@@ -268,6 +277,8 @@ class LineItem(Struct, frozen=True):
     """Its own, inside those of the campaign; empty = the campaign's."""
     active: bool = True
     """Active, and so are its campaign and advertiser."""
+    arm: Arm | None = None
+    """Which part of a split it is; None = it is not split."""
     silences: tuple[Silence, ...] = ()
     """Its own, its campaign's and those of its advertiser."""
     product_ads: ProductAds | None = None

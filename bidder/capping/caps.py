@@ -2,7 +2,7 @@
 
 Every rule comes down to one question: did `count` events of some kind, of some owner, happen in the
 last `seconds`? A cap counts exposures; a minimum gap is a cap of one; a silence is a cap of one on
-clicks or conversions. Windows are spans of seconds, so no zone and no change of clocks touches them.
+clicks or conversions. Windows are spans of seconds: no zone and no change of clocks touches them.
 """
 
 from bisect import bisect_right
@@ -177,7 +177,8 @@ def sentence(verdict: Verdict) -> str:
         text += f" in {', '.join(sorted(written.channels))}"
     if not verdict.free_at:
         return text
-    return f"{text}; free again {datetime.fromtimestamp(verdict.free_at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    at = datetime.fromtimestamp(verdict.free_at, UTC)
+    return f"{text}; free again {at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _duration(seconds: int) -> str:

@@ -26,7 +26,7 @@ from enum import IntEnum
 from functools import cache
 from itertools import compress
 from struct import Struct as Layout
-from struct import error as LayoutError
+from struct import error
 
 from msgspec import Struct
 
@@ -91,6 +91,8 @@ class Record(Struct, frozen=True):
     specificity: int = 0
     """How personal the ad was, 0..15."""
     hold: int = 0
+    """Of a reservation: how many seconds it lasts. Of a click or an impression: how many seconds
+    after the bid it came, so that the bid's id can be told."""
     page: int = 0
 
     def pack(self) -> bytes:
@@ -150,8 +152,8 @@ class Ledger:
             layout, totals, self.version, self.folded_until, self.unlisted = _HEADER.unpack_from(
                 raw
             )
-        except LayoutError as error:
-            raise ValueError(f"not a ledger: {error}") from None
+        except error as problem:
+            raise ValueError(f"not a ledger: {problem}") from None
         self._records_at = start = HEADER_BYTES + totals * TOTAL_BYTES
         if layout != 1 or len(raw) < start or (len(raw) - start) % RECORD_BYTES:
             raise ValueError(f"not a ledger of layout 1: {len(raw)} bytes, {totals} totals")

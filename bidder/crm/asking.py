@@ -1,8 +1,8 @@
 """Who is in which segment? Rules over many people at once, in numpy.
 
-A `Crowd` is the records of many people end to end, and which person each belongs to. Every question
-of a rule becomes an `Answer`: who fulfils it, and when they were last seen to. One person is a crowd
-of one, so that a purchase reported live and a nightly build can never disagree.
+A `Crowd` is the records of many people end to end, and whose each of them is. A question of a
+rule becomes an `Answer`: who fulfils it, and when they were last seen to. One person is a crowd of
+one, so that a purchase reported live and a nightly build can never disagree.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,16 +1,16 @@
 """Who would be in which segment, and who is? `bidder segments preview` and `bidder segments build`.
 
-Both go through everyone in the store. The preview stores nothing; the build writes each profile that
-came out different, only over what it read.
+Both go through everyone in the store. The preview stores nothing; the build writes each profile,
+only over what it read.
 """
 
 from collections.abc import AsyncIterator, Callable
 
 from msgspec import Struct
 
+from bidder.crm.activity import Keep
 from bidder.crm.asking import Crowd, members
 from bidder.crm.deriving import fresh
-from bidder.crm.activity import Keep
 from bidder.crm.segments import Segments
 from bidder.crm.writing import Writer, Written
 from bidder.people.reading import decode_profile
@@ -21,7 +21,6 @@ from bidder.store.scan import scan
 
 BATCH = 4000
 EXAMPLES = 3
-_START = len(keys.activity("")) - 1
 
 
 class Size(Struct):
@@ -48,7 +47,7 @@ class Preview(Struct):
 async def everyone(links: Links) -> AsyncIterator[list[str]]:
     """The ids of all people with a profile, some at a time."""
     waiting: dict[str, None] = {}
-    async for found in scan(links, keys.profile("*").replace("{*}", "{*}")):
+    async for found in scan(links, keys.profile("*")):
         waiting.update((key[3:-1], None) for key in found)
         while len(waiting) >= BATCH:
             batch = list(waiting)[:BATCH]

@@ -34,7 +34,7 @@ class Read(NamedTuple):
 
 def filled(column: pa.Array) -> Flags:
     """Where there is anything at all."""
-    flags: Flags = np.asarray(pc.is_valid(column).to_numpy(zero_copy_only=False))
+    flags: Flags = np.array(pc.is_valid(column).to_numpy(zero_copy_only=False))
     return flags
 
 
@@ -113,7 +113,7 @@ def amounts(column: pa.Array) -> Read:
     tried = pc.if_else(plain, column, pa.scalar(None, pa.string()))
     numbers = pc.fill_null(tried.cast(pa.float64()), 0.0).to_numpy(zero_copy_only=False)
     good = filled(tried) | ~filled(column)
-    values = np.asarray(numbers, float)
+    values = np.array(numbers, float)
     left = np.flatnonzero(~good)
     for place, text in zip(left.tolist(), column.take(pa.array(left)).to_pylist(), strict=True):
         amount = _amount(text)

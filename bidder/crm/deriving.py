@@ -86,9 +86,14 @@ def derived(
     return profiles
 
 
-def last_heard(profile: Profile, last_record: int) -> int:
+def last_heard(profile: Profile, last_record: int, now: int) -> int:
     """When we last heard of a person, seconds since the epoch: their time here counts from then.
-    `last_record` is the time of their latest record, 0 if there is none."""
+
+    `last_record` is the time of their latest record, 0 if there is none. An objection counts as
+    heard whenever somebody writes of the person, since it must outlive all that it objects to.
+    """
+    if profile.opted_out or profile.withdrawn:
+        return now
     return max(last_record, profile.first_seen, profile.consent_time, *profile.wanted.values(), 0)
 
 

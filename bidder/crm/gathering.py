@@ -1,7 +1,7 @@
-"""Who and what is in these files? Rows become numbered identifiers, links between them, and records.
+"""Who and what is in these files? Rows become numbered identifiers, their links, and records.
 
-Everything here is columns: a file of ten million rows is a few hundred blocks, and Python looks only
-at what is different (an identifier seen for the first time) or wrong (a row to refuse).
+Everything here is columns: ten million rows are a few hundred blocks, and Python looks only at what
+is different (an identifier seen for the first time) or wrong (a row to refuse).
 """
 
 from collections.abc import Callable

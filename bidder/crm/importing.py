@@ -136,6 +136,7 @@ async def import_files(
 
     Raises `StoreUnavailable`; what was written before stays, and importing again goes on there.
     """
+    await writer.spare_tombstones()
     names = Names(pseudonyms, mapping.advertiser)
     gathered = Gathered(mapping, names, keep, now, rejects)
     result = Imported(gathered.tally, Written(), [])

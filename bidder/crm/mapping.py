@@ -1,6 +1,6 @@
 """What do the columns of a company's files mean? The mapping that `bidder crm import` is given.
 
-Every file matches one entry. Every row may name a person by any number of columns, which links them,
+Every file matches one entry. A row may name a person by any number of columns, which links them,
 and may report one thing that the person did: always the same (`event`), or what a column says
 (`events`). See docs/crm.md.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bidder.crm.activity import NAMES, Kind
 from bidder.crm.pseudonyms import KINDS
@@ -19,9 +19,9 @@ from bidder.yamlfiles import Document, InvalidFile, Model, Problem, nearest, rea
 Column = Annotated[str, Field(min_length=1)]
 
 
-def _kind(name: str) -> Kind:
-    if name not in NAMES:
-        close = nearest(name, NAMES)
+def _kind(name: object) -> Kind:
+    if not isinstance(name, str) or name not in NAMES:
+        close = nearest(str(name), NAMES)
         raise ValueError(
             f"{name!r} is not something people do" + (f"; did you mean {close!r}?" if close else "")
         )
@@ -42,7 +42,7 @@ def _source(name: str) -> str:
     return name
 
 
-KindName = Annotated[str, AfterValidator(_kind)]
+KindName = Annotated[Kind, BeforeValidator(_kind)]
 Source = Annotated[str, AfterValidator(_source)]
 
 
@@ -78,7 +78,7 @@ class Source_(Model):  # noqa: N801  # `Source` is the name of a person's identi
     columns: Columns
     event: KindName | None = None
     """What every row reports; with neither this nor `events`, rows only say who is who."""
-    events: dict[str, KindName] = {}
+    events: dict[str, KindName] = Field(default_factory=dict)
     """What column `event` says -> what it means; rows that say something else are passed over."""
     time_format: str | None = None
     """As strptime has it: `%d/%m/%Y %H:%M`. Left out: ISO 8601, or seconds since the epoch."""

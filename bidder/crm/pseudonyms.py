@@ -29,8 +29,10 @@ _EMAIL = re.compile(r"[^@\s\x00-\x1f\"<>,;:\\()\[\]]{1,64}@[^@\s\x00-\x1f\"<>,;:
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PHONE_NOISE = re.compile(r"[\s.\-/()\u00a0\u202f]|\(0\)")
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
-_COUNTRY_CODES = {"FR": "33", "BE": "32", "CH": "41", "LU": "352", "GB": "44", "DE": "49",
-                  "ES": "34", "IT": "39", "NL": "31", "PT": "351", "US": "1", "CA": "1"}  # fmt: skip
+_COUNTRY_CODES = {
+    "FR": "33", "BE": "32", "CH": "41", "LU": "352", "GB": "44", "DE": "49",
+    "ES": "34", "IT": "39", "NL": "31", "PT": "351", "US": "1", "CA": "1",
+}  # fmt: skip
 _NO_TRUNK_ZERO = frozenset({"ES", "IT", "LU", "PT", "US", "CA"})
 """Countries where a national number is written abroad as it is at home."""
 

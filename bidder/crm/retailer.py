@@ -29,7 +29,7 @@ _HOURS = np.array(
 
 
 def make(folder: Path, people: int, now: int, seed: int = 1) -> list[Path]:
-    """Write the files of a shop with so many customers into `folder`, which is made; their paths."""
+    """Write the files of a shop with so many customers into `folder`; their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     shop = _Shop(people, now, np.random.default_rng(seed))
     return [

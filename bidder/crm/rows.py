@@ -12,7 +12,7 @@ import gzip
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -142,7 +142,7 @@ def _reached(row: dict[str, Any], name: str, steps: list[str]) -> str | None:
 
 def _opened(path: Path) -> IO[bytes]:
     """The file's bytes, unpacked, in UTF-8 as far as its byte order mark tells."""
-    raw: IO[bytes] = gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[assignment]
+    raw = cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115
     start = raw.read(4)
     raw.seek(0)
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -259,7 +259,7 @@ class _Shape:
             good, starts, ends = good[keep], starts[keep], ends[keep]
         else:
             left = b""
-        parsed = self._parse(text, raw, good, starts, ends, number, singles)
+        parsed = self._parse(raw, good, starts, ends, number, singles)
         return Block(*parsed, done), number + len(starts), left
 
     def _marks(self, raw: Any, odd: Any, starts: Any, ends: Any) -> Any:
@@ -332,17 +332,12 @@ class _Shape:
         return [field.strip('"') for field in fields] if len(fields) == self._count else None
 
     def _parse(
-        self, text: bytes, raw: Any, good: Any, starts: Any, ends: Any, number: int,
+        self, raw: Any, good: Any, starts: Any, ends: Any, number: int,
         singles: list[tuple[int, list[str]]],
     ) -> tuple[dict[str, pa.Array], npt.NDArray[np.int64]]:  # fmt: skip
         lines = np.flatnonzero(good) + number
-        if good.all() and len(text) == int(ends[-1]) + 1:
-            clean = text
-        else:
-            clean = raw[np.repeat(good, ends - starts + 1)].tobytes() if good.any() else b""
-            if not good.all() and good.any():
-                upto = int(ends[-1]) + 1
-                clean = raw[:upto][np.repeat(good, ends - starts + 1)].tobytes()
+        used = raw[: int(ends[-1]) + 1] if len(ends) else raw[:0]
+        clean = (used if good.all() else used[np.repeat(good, ends - starts + 1)]).tobytes()
         columns = self._arrow(clean, len(lines)) if len(lines) else {}
         if columns is None:
             singles = [*singles, *self._one_by_one(clean, lines)]

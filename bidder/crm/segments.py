@@ -5,11 +5,12 @@ another segment, or one question to what is known of a person (`bidder.crm.askin
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from msgspec import Struct
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bidder.crm.activity import NAMES, Kind
 from bidder.ids import hash32
@@ -23,8 +24,8 @@ Score = Annotated[int, Field(ge=1, le=5)]
 EACH = "{category}"
 
 
-def _kinds(names: str | list[str]) -> tuple[Kind, ...]:
-    given = [names] if isinstance(names, str) else names
+def _kinds(names: object) -> tuple[Kind, ...]:
+    given = [str(name) for name in (names if isinstance(names, list) else [names])]
     for name in given:
         if name not in NAMES:
             close = nearest(name, NAMES)
@@ -35,11 +36,15 @@ def _kinds(names: str | list[str]) -> tuple[Kind, ...]:
     return tuple([NAMES[name] for name in given])
 
 
-Kinds = Annotated[str | list[str], AfterValidator(_kinds)]
+Kinds = Annotated[tuple[Kind, ...], BeforeValidator(_kinds)]
+
+
+def _seen(names: object) -> tuple[Kind, ...] | None:
+    return None if names is None else () if names == "now" else _kinds(names)
 
 
 def _ascending(values: list[int] | list[float]) -> list[int] | list[float]:
-    if any(a >= b for a, b in zip(values, values[1:], strict=False)):
+    if any(a >= b for a, b in pairwise(values)):
         raise ValueError("expected rising values")
     return values
 
@@ -79,12 +84,16 @@ class Overdue(Model):
     orders: Annotated[int, Field(ge=2, le=64)] = 3
 
 
+def _any_score() -> list[int]:
+    return [1, 2, 3, 4, 5]
+
+
 class Cells(Model):
     """Scores from 1 to 5 that recency, frequency and money may have; left out = any."""
 
-    recency: list[Score] = list(range(1, 6))
-    frequency: list[Score] = list(range(1, 6))
-    money: list[Score] = list(range(1, 6))
+    recency: list[Score] = Field(default_factory=_any_score)
+    frequency: list[Score] = Field(default_factory=_any_score)
+    money: list[Score] = Field(default_factory=_any_score)
 
 
 class Condition(Model):
@@ -157,30 +166,36 @@ class Rule(Model):
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*|[a-z0-9-]*\{category\})$")]
     means: str
     when: Condition
-    seen: Kinds | Literal["now"] | None = None
+    seen: Annotated[tuple[Kind, ...] | None, BeforeValidator(_seen)] = None
     """What gives the time last seen: the last such event, or the moment of judging. Left out, it
     is the latest event that the rule found, and the moment of judging if it found none."""
     stage: Stage | None = None
-    """Members are in this stage of the customer's life, unless an earlier segment said otherwise."""
-    categories: list[str] = []
+    """Members are in this stage of a customer's life, unless an earlier segment said otherwise."""
+    categories: list[str] = Field(default_factory=list)
     """With `{category}` in the name: one segment for each of these."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _now(cls, data: object) -> object:
-        return data
+
+def _days() -> list[int]:
+    return [30 * 86400, 90 * 86400, 180 * 86400, 365 * 86400]
+
+
+def _orders() -> list[int]:
+    return [2, 3, 5, 8]
+
+
+def _sums() -> list[float]:
+    return [50.0, 150.0, 300.0, 600.0]
+
+
+Four = (Field(min_length=4, max_length=4), AfterValidator(_ascending))
 
 
 class Scale(Model):
     """Where the scores of recency, frequency and money change: four rising bounds of each."""
 
-    recency: Annotated[
-        list[Duration], Field(min_length=4, max_length=4), AfterValidator(_ascending)
-    ] = [30 * 86400, 90 * 86400, 180 * 86400, 365 * 86400]
-    frequency: Annotated[list[Count], Field(min_length=4, max_length=4), AfterValidator(_ascending)
-    ] = [2, 3, 5, 8]  # fmt: skip
-    money: Annotated[list[Amount], Field(min_length=4, max_length=4), AfterValidator(_ascending)
-    ] = [50.0, 150.0, 300.0, 600.0]  # fmt: skip
+    recency: Annotated[list[Duration], *Four] = Field(default_factory=_days)
+    frequency: Annotated[list[Count], *Four] = Field(default_factory=_orders)
+    money: Annotated[list[Amount], *Four] = Field(default_factory=_sums)
 
 
 class File(Model):
@@ -189,7 +204,7 @@ class File(Model):
     advertiser: str = ""
     """Only what this advertiser's CRM reported counts; left out, what anyone's did."""
     rfm: Scale = Scale()
-    interests: dict[str, str] = {}
+    interests: dict[str, str] = Field(default_factory=dict)
     """Product category -> content category (IAB) that it shows an interest in."""
     segments: list[Rule]
 
@@ -254,6 +269,11 @@ def load(directory: Path) -> Segments:
     return Segments(tuple(_ordered(found.values())), interests)
 
 
+def names(directory: Path) -> frozenset[str] | None:
+    """What campaigns may name; None if none are defined at all. Raises `InvalidFile`."""
+    return load(directory).names() if any(directory.glob("*.yaml")) else None
+
+
 def _segments(file: File, rule: Rule) -> Iterator[Segment]:
     if (EACH in rule.name) != bool(rule.categories):
         raise ValueError(f"{EACH} in the name and `categories` go together")
@@ -262,16 +282,11 @@ def _segments(file: File, rule: Rule) -> Iterator[Segment]:
             name=rule.name.replace(EACH, _slug(category)),
             means=rule.means.replace(EACH, category),
             when=_for(rule.when, category) if category else rule.when,
-            seen=None if rule.seen is None else () if rule.seen == "now" else _as_kinds(rule.seen),
+            seen=rule.seen,
             stage=rule.stage or "",
             advertiser=hash32(file.advertiser) if file.advertiser else 0,
             scale=file.rfm,
         )
-
-
-def _as_kinds(seen: object) -> tuple[Kind, ...]:
-    assert isinstance(seen, tuple)
-    return seen
 
 
 def _slug(category: str) -> str:

@@ -36,6 +36,7 @@ from bidder.store.coalesce import Reader, Scripts
 from bidder.store.digest import digest
 from bidder.store.link import Command
 from bidder.store.links import Links
+from bidder.store.scan import scan
 from bidder.tombstones import Tombstones
 
 ATTEMPTS = 6
@@ -88,7 +89,7 @@ class Written(Struct):
     """People of whom we have heard nothing for longer than they may be kept."""
     records: int = 0
     bytes: int = 0
-    """Of the values written."""
+    """Of the profiles and records written."""
 
     def add(self, other: "Written") -> None:
         """Count another's."""
@@ -131,6 +132,8 @@ class Writer:
         self._tombstones = tombstones
         self._random = random
         self._on_sale = on_sale
+        self._erasures: int | None = None
+        """How many had been erased when there was no tombstone; None = look for each."""
 
     async def write(self, changes: Sequence[Change], now: int) -> Written:
         """Write these changes, in their order where they are of one person.
@@ -178,19 +181,11 @@ class Writer:
     async def _owners(self, changes: list[Change]) -> tuple[dict[Identifier, str], set[int]]:
         """Whose each identifier is, merges followed, and which changes are of erased people."""
         wanted = list({each: None for change in changes for each in (*change.ids, *change.former)})
-        marks = [self._tombstones.of_identifier(*each) for each in wanted]
-        asked = [keys.identifier(*each) for each in wanted]
-        asked += [keys.tombstone(mark) for several in marks for mark in several]
-        values = await self._reader.get_many(asked)
-        stones = iter(values[len(wanted) :])
-        buried = {
-            each
-            for each, several in zip(wanted, marks, strict=True)
-            if any([next(stones) is not None for _ in several])
-        }
+        values = await self._reader.get_many([keys.identifier(*each) for each in wanted])
         owners = {
-            each: raw.decode() for each, raw in zip(wanted, values, strict=False) if raw is not None
+            each: raw.decode() for each, raw in zip(wanted, values, strict=True) if raw is not None
         }
+        buried = await self._buried(wanted)
         if owners:
             ends = await followed(self._links, set(owners.values()))
             owners = {each: ends[pid] for each, pid in owners.items()}
@@ -202,6 +197,32 @@ class Writer:
                 if buried.intersection((*change.ids, *change.former))
             }
         return owners, erased
+
+    async def _buried(self, identifiers: list[Identifier]) -> set[Identifier]:
+        """Which of these were erased."""
+        if self._erasures is not None and await self._count_erasures() == self._erasures:
+            return set()
+        marks = {
+            keys.tombstone(mark): each
+            for each in identifiers
+            for mark in self._tombstones.of_identifier(*each)
+        }
+        found = await self._reader.get_many(list(marks))
+        return {
+            each for each, stone in zip(marks.values(), found, strict=True) if stone is not None
+        }
+
+    async def spare_tombstones(self) -> None:
+        """Look now whether anybody was ever erased. If not, skip looking for each identifier, until
+        somebody is: for an import, where that is a tenth of the work."""
+        erasures = await self._count_erasures()
+        async for _ in scan(self._links, keys.tombstone("*")):
+            return
+        self._erasures = erasures
+
+    async def _count_erasures(self) -> int:
+        (count,) = await self._links.bulk([("HLEN", keys.FORGOTTEN)])
+        return int(count)
 
     async def _states(self, people: list[_Person]) -> list[_Person]:
         """Read into each what the store has of them."""
@@ -233,7 +254,7 @@ class Writer:
         profiles = derived(profiles, grown, self.segments, self.advertisers, now)
         ready = []
         for person, profile, records in zip(people, profiles, grown, strict=True):
-            until = last_heard(profile, _last_time(records)) + self._retention.profile
+            until = last_heard(profile, _last_time(records), now) + self._retention.profile
             written.objected += profile.opted_out or profile.withdrawn > 0
             if until > now:
                 ready.append(_Ready(person, profile, records, until))
@@ -243,8 +264,12 @@ class Writer:
         if self._on_sale is not None:
             await self._sell(ready)
         going = [each for each in ready if each.person.pid not in lost]
-        stored = await asyncio.gather(*[self._put(each, written) for each in going])
-        lost.update(each.person.pid for each, done in zip(going, stored, strict=True) if not done)
+        answers = [self._put(each) for each in going]
+        for each, answer in zip(going, answers, strict=True):
+            if await answer == 1:
+                _count(each, written)
+            else:
+                lost.add(each.person.pid)
         await self._follow_up([each for each in going if each.person.pid not in lost], now)
         return [
             change for each in ready if each.person.pid in lost for change in each.person.changes
@@ -270,23 +295,22 @@ class Writer:
             if person.is_new and reply is not None and reply.decode() != person.pid
         }
 
-    async def _put(self, ready: "_Ready", written: Written) -> bool:
-        """Write one person; False if somebody else did meanwhile."""
-        person, records = ready.person, ready.records
+    def _put(self, ready: "_Ready") -> "asyncio.Future[object]":
+        """Write one person; the answer is 1 unless somebody else did meanwhile."""
+        person = ready.person
         pid = person.pid
-        values = (encode_profile(ready.profile), records, _encoder.encode(person.identifiers))
-        answer = await self._scripts.run(
+        ready.profile_bytes = encode_profile(ready.profile)
+        return self._scripts.start(
             "person",
             (keys.profile(pid), keys.activity(pid), keys.identifiers(pid), keys.alias(pid)),
-            (person.read, ready.until, *values),
+            (
+                person.read,
+                ready.until,
+                ready.profile_bytes,
+                ready.records,
+                _encoder.encode(person.identifiers),
+            ),
         )
-        if answer != 1:
-            return False
-        written.people += 1
-        written.new += person.is_new
-        written.records += len(records) // RECORD_BYTES
-        written.bytes += len(values[0]) + len(values[1]) + len(values[2])
-        return True
 
     async def _follow_up(self, ready: list["_Ready"], now: int) -> None:
         """What comes after a person was written: contacts to the ledger, old names away."""
@@ -320,6 +344,14 @@ class _Ready(Struct):
     profile: Profile
     records: bytes
     until: int
+    profile_bytes: bytes = b""
+
+
+def _count(ready: _Ready, written: Written) -> None:
+    written.people += 1
+    written.new += ready.person.is_new
+    written.records += len(ready.records) // RECORD_BYTES
+    written.bytes += len(ready.profile_bytes) + len(ready.records)
 
 
 def _last_time(records: bytes) -> int:
@@ -347,13 +379,17 @@ def _told(person: _Person, now: int) -> Profile:
         first = [each for each in (profile.first_seen, told.first_seen) if each]
         newer = replace(
             profile,
-            opted_out=told.opted_out,
             first_seen=min(first, default=0),
-            consent=told.consent,
-            consent_time=told.consent_time,
-            consent_source=told.consent_source,
         )
-        profile = kept(newer, profile)
+        if told.opted_out or told.consent:
+            newer = replace(
+                newer,
+                opted_out=told.opted_out,
+                consent=told.consent,
+                consent_time=told.consent_time,
+                consent_source=told.consent_source,
+            )
+        profile = kept(newer, profile) if told.opted_out or told.consent else newer
     has_records = person.records or any(change.records for change in person.changes)
     if not profile.first_seen and not has_records:
         profile = replace(profile, first_seen=now)

@@ -59,8 +59,14 @@ class BidEvent(Event, frozen=True, tag="bid"):
     """The person may be profiled and measured (`Permission.measure`)."""
     train: bool = False
     """The row may be used to train models (`Permission.train`)."""
-    group: str = ""
-    """Experiment group, or `control`."""
+    p_win: float = 0.0
+    """How likely the price was thought to win; 0 = nothing was learnt."""
+    shading: str = ""
+    """Version of the win rates that the price rests on."""
+    explored: bool = False
+    """The price was drawn at random between floor and value, to learn from."""
+    propensity: float = 1.0
+    """The share of such bids that are priced this way: explored, or not."""
     extra: dict[str, Any] = {}
 
 
@@ -77,6 +83,22 @@ class NoBidEvent(Event, frozen=True, tag="no_bid"):
     device: str = ""
     domain: str = ""
     size: str = ""
+
+
+class GhostEvent(Event, frozen=True, tag="ghost"):
+    """The bid that was not made, because the person is in the campaign's control group."""
+
+    bid_id: str
+    """Of no bid; it tells one ghost from another."""
+    exchange: str
+    line_item: str
+    creative: str
+    price_cpm_micros: int
+    currency: str
+    value_cpm_micros: int
+    p_win: float
+    """How likely the bid would have won; 0 = nothing was learnt."""
+    person: str
 
 
 class RequestsEvent(Event, frozen=True, tag="requests"):
@@ -153,6 +175,7 @@ class ConversionEvent(Notice, frozen=True, tag="conversion"):
 AnyEvent = (
     BidEvent
     | NoBidEvent
+    | GhostEvent
     | RequestsEvent
     | WinEvent
     | LossEvent

@@ -147,6 +147,7 @@ class Applier:
             line_item=line_item,
             creative=creative,
             page=event.page,
+            hold=min(max(int(event.time) - int(event.bid_time), 0), 0xFFFF),
             specificity=event.specificity,
             bid_key=ids.bid_key(ids.from_text(event.bid_id)),
         )

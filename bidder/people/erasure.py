@@ -18,7 +18,7 @@ async def erased(
 ) -> dict[Identifier, int]:
     """Those of `identifiers` (in normal form) that were erased -> when, seconds since the epoch.
 
-    They are not to be stored, unless their person consented after that moment.
+    They are not to be stored.
     """
     wanted = list(dict.fromkeys(identifiers))
     marks = [(each, mark) for each in wanted for mark in tombstones.of_identifier(*each)]

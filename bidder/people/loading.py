@@ -1,14 +1,14 @@
 """How do people get into the store from a file?
 
 A load is an upsert: a person is found by any identifier of the line and keeps their id, ledger and
-identifiers; the profile is replaced. What a person told us is kept: a load never lifts an objection
-(`opted_out`) nor a wish for fewer ads. Loading the same file twice changes nothing but the TTLs.
-Identifiers that belong to somebody else stay theirs, and are reported: merging people, with their
-ledgers, is for `bidder.crm`. Run one load at a time.
+identifiers; the profile is replaced. What a person told us is kept: a load never lifts an
+objection, a withdrawal or a wish, and brings no identifier back that was erased. Loading the same
+file twice changes nothing but the TTLs. Identifiers that belong to somebody else stay theirs, and
+are reported: merging people, with their ledgers, is for `bidder.crm`. Run one load at a time.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from itertools import islice
 from random import Random
 from typing import Any
@@ -17,13 +17,15 @@ import msgspec
 from msgspec import Struct
 
 from bidder.ids import new_person_id
+from bidder.people.erasure import erased
 from bidder.people.identity import Identifier
 from bidder.people.reading import decode_profile, encode_profile
 from bidder.people.records import MAX_IDENTIFIERS, BadRecord, Record, parse
-from bidder.person import Profile
+from bidder.person import Profile, kept
 from bidder.store import keys
 from bidder.store.link import Command
 from bidder.store.links import Links
+from bidder.tombstones import Tombstones
 
 TTL_SECONDS = 396 * 86400
 """13 months: what the CNIL recommends for the life of an advertising identifier."""
@@ -43,7 +45,7 @@ class Loaded(Struct):
     bad: int = 0
     """Lines that were not."""
     kept_apart: int = 0
-    """Identifiers not taken: somebody else's, or beyond the limit of a person."""
+    """Identifiers not taken: somebody else's, erased, or beyond the limit of a person."""
 
 
 class _Known(Struct):
@@ -60,10 +62,12 @@ async def load(
     random: Random,
     *,
     ttl_seconds: int = TTL_SECONDS,
+    tombstones: Tombstones | None = None,
     report: Callable[[int, str], None] = lambda line, reason: None,
 ) -> Loaded:
     """Load JSON Lines (see `bidder.people.records`); empty lines are skipped.
 
+    `tombstones` recognise who was erased; without them nobody was.
     `report` gets the number of each line (from 1) that is bad or that lost an identifier, and why.
     Raises `StoreUnavailable`; what was loaded before stays, and loading again is safe. The links
     need patience (some seconds) for batches.
@@ -74,7 +78,7 @@ async def load(
         for records in _batches(lines, now, loaded, report):  # parsed while the store still writes
             if writing is not None:
                 await writing
-            batch = _Batch(links, records, loaded, report, random, ttl_seconds)
+            batch = _Batch(links, records, loaded, report, random, ttl_seconds, tombstones)
             writing = asyncio.create_task(links.bulk(await batch.commands()))
             await asyncio.sleep(0)  # let them be sent
     finally:
@@ -111,6 +115,7 @@ class _Batch:
         report: Callable[[int, str], None],
         random: Random,
         ttl_seconds: int,
+        tombstones: Tombstones | None,
     ) -> None:
         self._links = links
         self._records = records
@@ -118,6 +123,8 @@ class _Batch:
         self._report = report
         self._random = random
         self._ttl = ttl_seconds
+        self._tombstones = tombstones
+        self._erased: Set[Identifier] = frozenset()
         self._owner: dict[Identifier, str] = {}
         self._known: dict[str, _Known] = {}
         self._touched: dict[str, None] = {}
@@ -132,6 +139,8 @@ class _Batch:
     async def _find_owners(self) -> None:
         """Read who the identifiers stand for, aliases followed, and what is known of them."""
         wanted = list({each: None for _, record in self._records for each in record.ids})
+        if self._tombstones is not None:
+            self._erased = (await erased(self._links, self._tombstones, wanted)).keys()
         found = await self._links.bulk([("GET", keys.identifier(*each)) for each in wanted])
         for each, raw in zip(wanted, found, strict=True):
             if raw is not None:
@@ -147,18 +156,19 @@ class _Batch:
             self._known[person] = _Known(decode_profile(profile), decode_identifiers(identifiers))
 
     def _upsert(self, number: int, record: Record) -> None:
-        person = next((self._owner[each] for each in record.ids if each in self._owner), None)
+        names = [each for each in record.ids if each not in self._erased]
+        for source in sorted({source for source, _ in set(record.ids) - set(names)}):
+            self._keep_apart(number, f"{source!r} was erased; not brought back")
+        if not names:
+            return
+        person = next((self._owner[each] for each in names if each in self._owner), None)
         if person is None:
             person = new_person_id(self._random)
             self._known[person] = _Known(record.profile, [])
             self._loaded.new += 1
         known = self._known[person]
-        known.profile = msgspec.structs.replace(
-            record.profile,
-            opted_out=record.profile.opted_out or known.profile.opted_out,
-            fewer_ads=record.profile.fewer_ads | known.profile.fewer_ads,
-        )
-        for each in record.ids:
+        known.profile = kept(record.profile, known.profile)
+        for each in names:
             self._take(number, person, known, each)
         self._touched[person] = None
         self._loaded.people += 1

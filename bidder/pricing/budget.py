@@ -47,6 +47,8 @@ class Books:
         self._hold_seconds = hold_seconds
         self._delays = Delays()
         self._minutes: dict[int, Minutes] = {}
+        self.hungry = False
+        """A bid had no lease to pay it since the last sync: the next one should not wait."""
         self._masks: dict[int, int] = {}
 
     def adopt(self, catalogue: Catalogue) -> None:
@@ -97,6 +99,7 @@ class Books:
         hold = account.hold(bid_cpm_micros, now, exchange, seconds)
         if hold is None:
             minute.give_back(cost, now)
+            self.hungry = True
         return hold
 
     def give_back(self, line_item: LineItem, hold: Hold, now: float) -> None:
@@ -110,6 +113,7 @@ class Books:
 
     async def sync(self, scripts: Scripts, now: float) -> int:
         """Renew the leases that are due; how many. Raises what `scripts` raises."""
+        self.hungry = False
         due = [account for account in self.accounts.values() if account.next_sync <= now]
         minutes = [minute.sync(scripts, now) for minute in self._minutes.values() if minute.limited]
         await _all([*[self._sync(scripts, account, now) for account in due], *minutes])
@@ -142,14 +146,14 @@ class Books:
         if not lease.day:
             return
         over, budget = lease.ended(now), account.campaign.budget
-        asked = lease.begin(*want)
+        asked = lease.begin(*want, now)
         current = lease is account.lease
         arguments: list[str | int] = [
             "sync", int(now), account.holder, lease.day, account.lasts_until(lease, now),
             budget.total_micros, budget.daily_micros,
             budget.total_impressions, budget.daily_impressions,
             max(lease.free_micros, 0), max(lease.free_bids, 0), *want, account.dearest_micros,
-            account.pace if current else "", *lease.arguments(over),
+            account.pace if current else "", *lease.arguments(asked, over),
         ]  # fmt: skip
         names = money_keys(account.campaign.id32, account.holder, lease.day)
         try:

@@ -1,37 +1,79 @@
-"""How much of what was bid may still be billed, when nothing has been heard of it for a while?
+"""How much of what was bid may still be billed, when nothing was heard of it yet?
 
-Most exchanges say nothing of a bid that lost, and their last notices may be an hour late. To hold
-every such bid in full for so long would freeze a multiple of what is ever billed. So the share of
-the money without notice that is billed after all is learnt per exchange and age, from buckets of
-bids whose last notice can have come; `CAUTION` times that share stays held.
+Most exchanges say nothing of a bid that lost, and their last notices may come an hour late. To hold
+every such bid in full for so long would freeze a multiple of what is ever billed. Two things are
+learnt instead, from what became of earlier bids:
 
-Age is not counted by the clock but by the newest bids of which a notice has come from the exchange:
-while an exchange, or our own reading of the log, is silent, nothing is taken for lost.
+- `Delays`, per exchange: of the money without notice at some age, the share that is billed after
+  all. `CAUTION` times that share stays held.
+- `Wins`, per campaign and exchange: of all the money bid, the share that is billed. Of bids too
+  young for their notices, `YOUNG_CAUTION` times that share stays held, and `DEVIATIONS` standard
+  deviations of it, so that few bids are held nearly in full.
+
+Until something is known, everything is held. Age is not counted by the clock but by the newest bids
+of which a notice has come from the exchange: while an exchange, or our own reading of the log, is
+silent, nothing is taken for lost. So more than the budget can be billed only where, at its very end,
+what is won rises to more than `YOUNG_CAUTION` times its share within two minutes, or notices come
+later than they ever did.
 """
 
 from dataclasses import dataclass, field
-from math import exp
+from math import exp, sqrt
+from typing import NamedTuple
 
-BUCKET_SECONDS = 16
-AGES = (4, 8, 16, 32, 64, 128, 256)
-"""In buckets: 64 s to 68 minutes. Younger than the first, a bid is held in full."""
+BUCKET_SECONDS = 32
+AGES = (3, 6, 12, 24, 48, 96, 192)
+"""In buckets: from one to a hundred minutes."""
+YOUNG = -1
+"""The place in `AGES` of what has come to none of them."""
 CAUTION = 2.0
+YOUNG_CAUTION = 4.0
+DEVIATIONS = 4.0
+PRIOR_BIDS = 5
+"""As if so many bids more had been seen, and all of them billed."""
+LEAST_BUCKETS = 2
 MEMORY_SECONDS = 6 * 3600.0
-"""After this long, what was learnt counts a third."""
+"""After this long, what was learnt of delays counts a third."""
+WINS_MEMORY_SECONDS = 600.0
+"""The same of what is won, which moves with the bids."""
 
-Mark = tuple[int, int]
-"""Micros without notice, and micros shown, when a bucket came to one of `AGES`."""
+
+class Mark(NamedTuple):
+    """How a bucket stood when it came to one of `AGES`, in micros."""
+
+    unresolved: int
+    shown: int
+
+
+@dataclass(slots=True)
+class _Share:
+    """Of so many micros, so many were shown."""
+
+    of: float = 0.0
+    shown: float = 0.0
+    bids: float = 0.0
+    buckets: float = 0.0
+
+    def add(self, of: int, shown: int, bids: int, keep: float) -> None:
+        self.of = self.of * keep + of
+        self.shown = self.shown * keep + shown
+        self.bids = self.bids * keep + bids
+        self.buckets = self.buckets * keep + 1
+
+    def estimate(self) -> float:
+        """The share, above rather than below what it is; 1 if hardly anything is known."""
+        if self.buckets < LEAST_BUCKETS or self.bids <= 0:
+            return 1.0
+        prior = PRIOR_BIDS * self.of / self.bids
+        return min((self.shown + prior) / (self.of + prior), 1.0) if self.of else 0.0
 
 
 @dataclass(slots=True)
 class _Exchange:
     heard: int = -1
     """The newest bucket of which a notice has come."""
-    quiet: list[float] = field(default_factory=lambda: [0.0] * len(AGES))
-    """Micros without notice at each age."""
-    late: list[float] = field(default_factory=lambda: [0.0] * len(AGES))
-    """Of these, what was shown later."""
-    buckets: list[float] = field(default_factory=lambda: [0.0] * len(AGES))
+    steps: list[_Share] = field(default_factory=lambda: [_Share() for _ in AGES])
+    """Of the money without notice at each age, what was shown before the next."""
     learnt_at: float = 0.0
 
 
@@ -46,37 +88,36 @@ class Delays:
         known = self._known(exchange)
         known.heard = max(known.heard, bucket)
 
-    def weight(self, exchange: str, bucket: int) -> float:
-        """The share of a bucket's money without notice that must stay held, 0 to 1."""
-        known = self._known(exchange)
-        age = self._age(known, bucket)
-        if age < 0:
-            return 1.0
-        if not known.buckets[age]:
-            return 1.0
-        # As if one bucket more had been seen, all of whose money was billed.
-        mean = known.quiet[age] / known.buckets[age]
-        return min(1.0, CAUTION * (known.late[age] + mean) / (known.quiet[age] + mean))
+    def age(self, exchange: str, bucket: int) -> int:
+        """The place in `AGES` of the last age that a bucket has come to, or `YOUNG`."""
+        old, age = self._known(exchange).heard - bucket, YOUNG
+        while age + 1 < len(AGES) and old >= AGES[age + 1]:
+            age += 1
+        return age
 
-    def mark(
-        self, exchange: str, bucket: int, marks: list[Mark], unresolved: int, shown: int
-    ) -> None:
-        """Note in a bucket's `marks` how it stands, for each age it has come to."""
-        age = self._age(self._known(exchange), bucket)
-        marks.extend([(unresolved, shown)] * (age + 1 - len(marks)))
+    def weight(self, exchange: str, age: int, life: int) -> float:
+        """The share of a bucket's money without notice that must stay held, 0 to 1.
 
-    def learn(self, exchange: str, marks: list[Mark], shown: int, now: float) -> None:
-        """A bucket is over: `shown` of it was shown in all."""
+        `age` as of `age()`, not `YOUNG`; `life` is how many buckets later its last notice may come.
+        """
+        total = 0.0
+        before = 1.0
+        for place, step in enumerate(self._known(exchange).steps[age:], age):
+            if AGES[place] >= life and place > age:
+                break
+            if step.buckets >= LEAST_BUCKETS:
+                before = step.estimate()
+            # An age that no bucket came to yet: as much as at the one before.
+            total += before
+        return min(1.0, CAUTION * total)
+
+    def learn(self, exchange: str, age: int, mark: Mark, shown: int, bids: int, now: float) -> None:
+        """What stood so at `age` has come to the next age, or to its end, with `shown` of it."""
         known = self._known(exchange)
         keep = exp(-max(now - known.learnt_at, 0.0) / MEMORY_SECONDS)
         known.learnt_at = now
-        for row in (known.quiet, known.late, known.buckets):
-            row[:] = [value * keep for value in row]
-        for age, (unresolved, shown_then) in enumerate(marks):
-            if unresolved > 0:
-                known.quiet[age] += unresolved
-                known.late[age] += shown - shown_then
-                known.buckets[age] += 1
+        if mark.unresolved > 0:
+            known.steps[age].add(mark.unresolved, shown - mark.shown, bids, keep)
 
     def _known(self, exchange: str) -> _Exchange:
         known = self._exchanges.get(exchange)
@@ -84,9 +125,27 @@ class Delays:
             known = self._exchanges[exchange] = _Exchange()
         return known
 
-    def _age(self, known: _Exchange, bucket: int) -> int:
-        """The place in `AGES` of the last age that a bucket has come to; -1 = none."""
-        age = -1
-        while age + 1 < len(AGES) and known.heard - bucket >= AGES[age + 1]:
-            age += 1
-        return age
+
+class Wins:
+    """What one campaign wins, as far as one worker sees."""
+
+    def __init__(self) -> None:
+        self._shares: dict[str, _Share] = {}
+        self._learnt_at: dict[str, float] = {}
+
+    def learn(self, exchange: str, held: int, shown: int, bids: int, now: float) -> None:
+        """Of a bucket that is no longer young, so much was shown."""
+        if held > 0:
+            before = self._learnt_at.get(exchange, now)
+            self._learnt_at[exchange] = now
+            keep = exp(-max(now - before, 0.0) / WINS_MEMORY_SECONDS)
+            self._shares.setdefault(exchange, _Share()).add(held, shown, bids, keep)
+
+    def held(self, exchange: str, unresolved: int, bids: int) -> float:
+        """Of young money without notice, in so many bids, what must stay held."""
+        share = self._shares.get(exchange)
+        if share is None or not bids:
+            return float(unresolved)
+        chance = share.estimate()
+        spread = DEVIATIONS * sqrt(chance * unresolved * unresolved / bids)
+        return min(YOUNG_CAUTION * chance * unresolved + spread, float(unresolved))

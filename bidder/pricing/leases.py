@@ -11,6 +11,7 @@ its last notice can have come.
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from math import ceil
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -25,6 +26,7 @@ SYNC_SECONDS = 0.5
 IDLE_SYNC_SECONDS = 5.0
 LOOKAHEAD_SECONDS = 3.0
 """A lease asks for what this many seconds of bidding at the recent rate would hold."""
+YOUNG_BUCKETS = 2
 RATE_WEIGHT = 0.3
 """Of the newest interval, in the average rate of bidding."""
 BUSY_BIDS = 4
@@ -84,6 +86,7 @@ class Bucket:
         "name",
         "number",
         "resolved",
+        "resolved_bids",
         "shown",
         "until",
     )
@@ -92,7 +95,7 @@ class Bucket:
         self.number = number
         self.exchange = exchange
         self.name = f"{number}:{exchange}"
-        self.held = self.bids = self.resolved = self.shown = 0
+        self.held = self.bids = self.resolved = self.resolved_bids = self.shown = 0
         self.until = 0
         self.marks: list[Mark] = []
 
@@ -110,6 +113,7 @@ class Lease:
         self.free_micros = self.free_bids = 0
         self.buckets: dict[str, Bucket] = {}
         self._delays = delays
+        self._ask_all_at = 0.0
         self._under_way: tuple[int, int] | None = None
         """Held, in micros and bids, since the sync that is under way began."""
 
@@ -142,20 +146,32 @@ class Lease:
             self._delays.learn(bucket.exchange, bucket.marks, bucket.shown, now)
         return over
 
-    def arguments(self, over: Sequence[Bucket]) -> list[str | int]:
-        """Each bucket's name, micros, bids and weight, after how many; then those to forget."""
-        told: list[str | int] = [len(self.buckets)]
+    def arguments(self, asked: Sequence[Bucket], over: Sequence[Bucket]) -> list[str | int]:
+        """What is outstanding in the buckets not asked about, micros and bids; how many are asked
+        about; of each its name, micros, bids and weight; then those to forget."""
+        names = {bucket.name for bucket in asked}
+        micros = bids = 0.0
         for bucket in self.buckets.values():
+            if bucket.name not in names:
+                weight = self._delays.weight(bucket.exchange, bucket.number)
+                micros += weight * bucket.unresolved
+                bids += weight * (bucket.bids - bucket.resolved_bids)
+        told: list[str | int] = [ceil(micros), ceil(bids), len(asked)]
+        for bucket in asked:
             weight = self._delays.weight(bucket.exchange, bucket.number)
-            told += (bucket.name, bucket.held, bucket.bids, int(weight * MICROS))
+            told += (bucket.name, bucket.held, bucket.bids, ceil(weight * MICROS))
         return [*told, *[bucket.name for bucket in over]]
 
-    def begin(self, want_micros: int, want_bids: int) -> list[Bucket]:
-        """A sync begins: keep no more than is wanted. The buckets it asks about."""
+    def begin(self, want_micros: int, want_bids: int, now: float) -> list[Bucket]:
+        """A sync begins: keep no more than is wanted. The buckets it asks about: the young ones,
+        on which most notices come, and now and then all of them."""
         self.free_micros = min(self.free_micros, want_micros)
         self.free_bids = min(self.free_bids, want_bids)
         self._under_way = (0, 0)
-        return list(self.buckets.values())
+        oldest = int(now) // BUCKET_SECONDS - YOUNG_BUCKETS
+        if now >= self._ask_all_at:
+            self._ask_all_at, oldest = now + IDLE_SYNC_SECONDS, 0
+        return [bucket for bucket in self.buckets.values() if bucket.number >= oldest]
 
     def end(self) -> None:
         """The sync brought no answer: what was kept is still there."""
@@ -167,7 +183,8 @@ class Lease:
         self._under_way = None
         self.free_micros, self.free_bids = free - held, bids - held_bids
         for place, bucket in enumerate(asked):
-            bucket.resolved, _, bucket.shown = rows[3 * place : 3 * place + 3]
+            row = rows[3 * place : 3 * place + 3]
+            bucket.resolved, bucket.resolved_bids, bucket.shown = row
             if bucket.resolved:
                 self._delays.heard(bucket.exchange, bucket.number)
         for bucket in asked:

@@ -127,15 +127,17 @@ def target_rate(target: Target, plan: Plan, since: float, now: float, front: flo
 class Pacing:
     """The factors of all campaigns of one worker, by the campaign's 32-bit id."""
 
-    def __init__(self, books: Books, traffic: Traffic) -> None:
+    def __init__(self, books: Books) -> None:
         self.paces: dict[int, float] = {}
-        """What multiplies values; 0 = do not bid now. Campaigns without a pace are not in it."""
+        """What multiplies values; 0 = do not bid now. Campaigns without a pace are not in it. It
+        stays the same dict."""
         self._books = books
-        self._traffic = traffic
+        self._traffic = Traffic()
         self._hours: dict[int, frozenset[int]] = {}
         self._plans: dict[int, tuple[Plan, float | None]] = {}
         self._pacers: dict[int, tuple[Pacer, Pacer]] = {}
         self._stepped_at = 0.0
+        self._requests = -1.0
 
     def adopt(self, catalogue: Catalogue, traffic: Traffic) -> None:
         """Pace these campaigns: those known go on where they are."""
@@ -146,13 +148,16 @@ class Pacing:
         self._hours = {owner: open_hours(below) for owner, below in items.items()}
         self._plans.clear()
         self._pacers = {owner: self._pacers[owner] for owner in items if owner in self._pacers}
-        self.paces = {owner: self.paces[owner] for owner in items if owner in self.paces}
+        for owner in self.paces.keys() - items.keys():
+            del self.paces[owner]
+        self._stepped_at = 0.0
 
-    def step(self, now: float, idle: bool) -> None:
-        """Work out all factors, if it is time to. `idle`: no request has come since the last."""
+    def step(self, now: float, requests: float) -> None:
+        """Work out all factors, if it is time to. `requests`: how many have ever come."""
         if 0 <= now - self._stepped_at < STEP_SECONDS:
             return
-        self._stepped_at = now
+        idle = requests == self._requests
+        self._stepped_at, self._requests = now, requests
         for owner, account in self._books.accounts.items():
             if account.valid_until > now and owner in self._hours:
                 factor = self._campaign(owner, account, now, idle)

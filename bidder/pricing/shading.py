@@ -105,6 +105,22 @@ class Shader:
         # Where nothing is known to be won, there is nothing to choose by.
         return best if best > 0 else shade(value_micros, floor_micros, auction)
 
+    def chance(
+        self,
+        bid_micros: int,
+        floor_micros: int,
+        exchange: str,
+        currency: str,
+        deal: str,
+        size: str,
+        hour: int,
+    ) -> float:
+        """How likely this bid is to win: 0 where nothing is learnt."""
+        if not self._rates:
+            return 0.0
+        key = (exchange, currency, deal, size, floor_micros.bit_length(), hour // HOURS_PER_BAND)
+        return (self._found.get(key) or self._look_up(key, floor_micros)).at(bid_micros)
+
     def _look_up(self, key: _Key, floor_micros: int) -> WinRate:
         """The win rate of the finest cell known; one that wins nothing if none is."""
         exchange, currency, deal, size, _, band = key
@@ -115,8 +131,13 @@ class Shader:
         self._found[key] = found
         return found
 
+    def propensity(self, auction: int, explored: bool) -> float:
+        """The share of the bids in such an auction that are explored; or of those that are not."""
+        share = 0.0 if auction in _NOT_SHADED else self.exploration
+        return share if explored else 1.0 - share
+
     def explores(self, random: Random) -> bool:
-        """Is this one of the bids that are drawn?"""
+        """Is this first-price bid one of those that are drawn?"""
         return self.exploration > 0 and random.random() < self.exploration
 
 

@@ -9,9 +9,9 @@ Edit the definition when you edit the code (the golden row in the tests reminds 
 refuses a model made for another version.
 
 Kinds: `number` (ages are whole seconds), `flag` (0 or 1), `code` (position in a list of names) and
-`bucket` (a stable hash below `BUCKETS`). Codes and buckets are categorical for the trees. Target
-encoding has no place in the row, which must outlive the models it trains: tables from bucket to
-smoothed rate belong in a model directory, to be applied by `model.Scorer` between row and trees.
+`bucket` (a stable hash below `BUCKETS`). Codes are categorical for the trees. Buckets are not: see
+`encoding`, which puts a rate in the place of each between row and trees. That has no place in the
+row, which must outlive the models it trains.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,8 +29,8 @@ from bidder.campaigns.catalogue import Creative, LineItem
 from bidder.openrtb.opportunity import Opportunity, Slot
 from bidder.person import History, Profile
 
-BUCKETS = 1024
-"""A power of two; small, because a split on buckets costs the tree a bit for each of them."""
+BUCKETS = 65536
+"""A power of two; large, because two names in one bucket share a rate."""
 
 DEVICES = ("mobile", "tablet", "desktop", "ctv", "ooh", "other")
 SYSTEMS = ("ios", "android", "windows", "macos", "linux", "chromeos", "other")
@@ -111,7 +111,8 @@ FEATURES = (
     Feature("creative", "bucket", "32-bit id of the creative."),
 )
 NAMES = tuple(feature.name for feature in FEATURES)
-CATEGORICAL = tuple(f.name for f in FEATURES if f.kind in ("code", "bucket"))
+CATEGORICAL = tuple(f.name for f in FEATURES if f.kind == "code")
+BUCKETED = tuple(f.name for f in FEATURES if f.kind == "bucket")
 
 
 def version(features: Iterable[Feature]) -> str:

@@ -1,6 +1,7 @@
 """May this model directory be served? Its manifest says what it holds; a mismatch is refused.
 
-A model directory holds `manifest.json`, one LightGBM text model per role, and `calibration.json`.
+A model directory holds `manifest.json`, one LightGBM text model per role, `calibration.json` and
+`encoding.json`; it may hold the same models compiled for one kind of processor.
 Whatever is wrong with it is a `ModelError` that names the file and what to do. Files are read once
 and checked in memory, so what is checked is what is loaded, even while the directory is replaced.
 """
@@ -14,13 +15,15 @@ import msgspec
 from msgspec import Struct
 
 from bidder.scoring import features
+from bidder.scoring.encoding import Rates
 
 MANIFEST = "manifest.json"
 CALIBRATION = "calibration.json"
-ROLES = ("click", "conversion")
-"""P(click | impression) and P(conversion | click)."""
+ENCODING = "encoding.json"
 
 Role = Literal["click", "conversion"]
+ROLES: tuple[Role, ...] = ("click", "conversion")
+"""P(click | impression) and P(conversion | click)."""
 REMEDY = "make one with `python -m models.train` from logged rows, or `python -m models.demo`"
 
 
@@ -75,14 +78,17 @@ class Manifest(Struct, frozen=True):
     features: FeatureSet
     models: dict[Role, ModelFile]
     calibration: ModelFile
+    encoding: ModelFile
     settings: dict[str, float | tuple[str, ...]] = {}
     """How it was trained, the seed too."""
+    importance: dict[Role, dict[str, float]] = {}
+    """What each feature contributed: the gain of its splits, as a share of all."""
     probes: list[Probe] = []
 
     @property
     def version(self) -> str:
         """12 hexadecimal digits by which logs name these models: a hash of their content."""
-        content = [self.features.version, self.calibration.sha256]
+        content = [self.features.version, self.calibration.sha256, self.encoding.sha256]
         content += [f"{role}:{file.sha256}" for role, file in sorted(self.models.items())]
         return sha256("\n".join(content).encode()).hexdigest()[:12]
 
@@ -96,6 +102,7 @@ class Knots(Struct, frozen=True):
 
 
 _calibration_decoder = msgspec.json.Decoder(dict[Role, Knots])
+_encoding_decoder = msgspec.json.Decoder(dict[Role, dict[str, Rates]])
 _manifest_decoder = msgspec.json.Decoder(Manifest)
 
 
@@ -140,6 +147,19 @@ def read_calibration(directory: Path, file: ModelFile) -> Mapping[Role, Knots]:
         if role not in knots:
             raise ModelError(path, f"has no calibration for {role}")
     return knots
+
+
+def read_encoding(directory: Path, file: ModelFile) -> Mapping[Role, Mapping[str, Rates]]:
+    """The tables of every role, by feature. Raises `ModelError`."""
+    path = directory / file.file
+    try:
+        tables = _encoding_decoder.decode(checked(directory, file))
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ModelError(path, f"cannot be read ({error})") from None
+    for role in ROLES:
+        if role not in tables:
+            raise ModelError(path, f"has no tables for {role}")
+    return tables
 
 
 def listed(file: str, content: bytes, metrics: dict[str, float] | None = None) -> ModelFile:

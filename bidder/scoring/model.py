@@ -1,16 +1,20 @@
 """How likely is a click, and how likely a sale after it?
 
-`Scorer` holds what one model directory says: two LightGBM models, each followed by its calibration.
+`Scorer` holds what one model directory says: per role the rates that stand for buckets, a LightGBM
+model, and its calibration.
 It never changes, so a reload makes a new one and swaps the reference; requests under way keep the
 old one, whose memory goes with the last of them.
 """
 
+from collections.abc import Mapping
 from math import isclose
 from pathlib import Path
+from typing import NamedTuple
 
 from bidder.scoring import features, manifest
 from bidder.scoring.booster import Booster, BoosterError
 from bidder.scoring.calibration import Calibration
+from bidder.scoring.encoding import Encoding, Rates
 from bidder.scoring.features import Row
 from bidder.scoring.manifest import Knots, Manifest, ModelError, ModelFile, Probe
 
@@ -19,39 +23,47 @@ __all__ = ["ModelError", "Scorer"]
 _TOLERANCE = 1e-9
 
 
+class Part(NamedTuple):
+    """What one role is made of."""
+
+    encoding: Encoding
+    booster: Booster
+    calibration: Calibration
+
+
 class Scorer:
     """Calibrated probabilities for rows of `features`. For one thread: the event loop's."""
 
-    def __init__(
-        self,
-        about: Manifest,
-        click: tuple[Booster, Calibration],
-        conversion: tuple[Booster, Calibration],
-    ) -> None:
+    def __init__(self, about: Manifest, click: Part, conversion: Part) -> None:
         self.manifest = about
         self.version = about.version
         self.feature_version = about.features.version
-        self._click, click_calibration = click
-        self._conversion, conversion_calibration = conversion
-        self._predict_click = self._click.predict
-        self._calibrate_click = click_calibration.apply
-        self._predict_conversion = self._conversion.predict
-        self._calibrate_conversion = conversion_calibration.apply
+        self._click, self._conversion = click, conversion
+        self._encode_click = click.encoding.apply
+        self._predict_click = click.booster.predict
+        self._calibrate_click = click.calibration.apply
+        self._encode_conversion = conversion.encoding.apply
+        self._predict_conversion = conversion.booster.predict
+        self._calibrate_conversion = conversion.calibration.apply
 
     @classmethod
     def load(cls, directory: Path) -> "Scorer":
         """The models in `directory`, checked: names, versions, checksums, and scores of probes.
 
-        Reads files and takes milliseconds: at a reload, call it in a thread. Raises `ModelError`.
+        The directory may be a link that a promotion moves: it is followed once. Reads files and
+        takes milliseconds: at a reload, call it in a thread. Raises `ModelError`.
         """
+        directory = directory.resolve()
         about = manifest.read(directory)
         knots = manifest.read_calibration(directory, about.calibration)
+        tables = manifest.read_encoding(directory, about.encoding)
         click, conversion = (
-            (
+            Part(
+                _encoding(directory / about.encoding.file, role, tables[role]),
                 _booster(directory, about.models[role]),
                 _calibration(directory / about.calibration.file, role, knots[role]),
             )
-            for role in ("click", "conversion")
+            for role in manifest.ROLES
         )
         scorer = cls(about, click, conversion)
         for probe in about.probes:
@@ -64,13 +76,15 @@ class Scorer:
         Conversions without a click are in neither. `advertiser` is the id whose factor applies.
         """
         return (
-            self._calibrate_click(self._predict_click(row), advertiser),
-            self._calibrate_conversion(self._predict_conversion(row), advertiser),
+            self._calibrate_click(self._predict_click(self._encode_click(row)), advertiser),
+            self._calibrate_conversion(
+                self._predict_conversion(self._encode_conversion(row)), advertiser
+            ),
         )
 
     def p_click(self, row: Row, advertiser: str = "") -> float:
         """P(click | impression) alone: half the cost, for goals that stop at the click."""
-        return self._calibrate_click(self._predict_click(row), advertiser)
+        return self._calibrate_click(self._predict_click(self._encode_click(row)), advertiser)
 
     def _verify(self, path: Path, probe: Probe) -> None:
         try:
@@ -100,6 +114,13 @@ def _booster(directory: Path, file: ModelFile) -> Booster:
     if f"\nfeature_names={' '.join(features.NAMES)}\n".encode() not in content:
         raise ModelError(path, "was trained on columns of other names, or in another order")
     return booster
+
+
+def _encoding(path: Path, role: str, tables: Mapping[str, Rates]) -> Encoding:
+    try:
+        return Encoding(tables)
+    except ValueError as error:
+        raise ModelError(path, f"has no usable tables for {role} ({error})") from None
 
 
 def _calibration(path: Path, role: str, knots: Knots) -> Calibration:

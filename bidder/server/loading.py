@@ -15,8 +15,11 @@ from bidder.campaigns.catalogue import Campaign, Catalogue, Intrusiveness
 from bidder.campaigns.loading import load as load_campaigns
 from bidder.campaigns.rates import load_rates
 from bidder.capping import Parameters, load_parameters
+from bidder.crm.segments import names as segment_names
 from bidder.exchanges.loading import InvalidExchanges, names
 from bidder.exchanges.loading import load as load_exchanges
+from bidder.pricing.market import MarketError
+from bidder.pricing.market import load as load_market
 from bidder.scoring.model import ModelError, Scorer
 from bidder.serving import Serving
 from bidder.settings import Settings
@@ -39,13 +42,15 @@ def check(config: Path, settings: Settings, now: float) -> Catalogue:
             config / "campaigns",
             now=datetime.fromtimestamp(now, UTC),
             exchanges=names(config / "exchanges"),
+            segments=segment_names(config / "segments"),
         )
         load_rates(config / "rates.yaml")
         _intrusion(config, catalogue)
         Scorer.load(models_folder(config, settings))
+        load_market(models_folder(config, settings))
     except InvalidFile as error:
         raise CannotLoad("\n".join(map(str, error.problems))) from None
-    except (InvalidExchanges, ModelError, OSError) as error:
+    except (InvalidExchanges, ModelError, MarketError, OSError) as error:
         raise CannotLoad(str(error)) from None
     return catalogue
 
@@ -71,10 +76,11 @@ def serving(config: Path, settings: Settings, catalogue: Catalogue | None = None
             Scorer.load(models_folder(config, settings)),
             load_rates(config / "rates.yaml"),
             _intrusion(config, catalogue),
+            load_market(models_folder(config, settings)),
         )
     except InvalidFile as error:
         raise CannotLoad("\n".join(map(str, error.problems))) from None
-    except (InvalidExchanges, ModelError, OSError, ValueError) as error:
+    except (InvalidExchanges, ModelError, MarketError, OSError, ValueError) as error:
         raise CannotLoad(str(error)) from None
 
 
@@ -83,6 +89,11 @@ def _intrusion(config: Path, catalogue: Catalogue) -> Parameters | None:
     path = config / "intrusiveness.yaml"
     wanted = {item.intrusiveness for item in catalogue.line_items} - {Intrusiveness()}
     return load_parameters(path) if wanted or path.exists() else None
+
+
+def published(settings: Settings) -> Catalogue:
+    """The catalogue that the workers serve. Takes seconds for a large one."""
+    return compiled.decode((settings.state_dir / PUBLISHED).read_bytes())
 
 
 def published_campaigns(settings: Settings) -> tuple[Campaign, ...]:

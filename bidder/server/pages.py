@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import msgspec
 
-from bidder.campaigns.catalogue import Advertiser
+from bidder.campaigns.catalogue import Advertiser, Catalogue
 from bidder.crm.rights import Desk, Everything, NotFound, Wish
 from bidder.crm.rights.wishes import PAUSES
 from bidder.notices.tokens import Audience, InvalidToken, Sealed, Tokens
@@ -23,7 +23,6 @@ from bidder.server.pages_me import called, somebody, stranger
 from bidder.server.pages_session import Seals, Session, cookie_name, cookies, set_cookie
 from bidder.server.pages_why import contextual, kinds
 from bidder.server.pages_words import LANGUAGES, OFFERED, chosen
-from bidder.serving import Serving
 from bidder.settings import Rights
 from bidder.store.breaker import StoreUnavailable
 
@@ -67,7 +66,7 @@ class Pages:
         desk: Desk,
         tokens: Tokens,
         seals: Seals,
-        serving: Callable[[], Serving],
+        catalogue: Callable[[], Catalogue],
         rights: Rights,
         base: str,
         busy: Callable[[], str],
@@ -76,7 +75,7 @@ class Pages:
         self._desk = desk
         self._tokens = tokens
         self._seals = seals
-        self._serving = serving
+        self._catalogue = catalogue
         self._rights = rights
         self._secure = base.startswith("https://")
         self._host = urlsplit(base).netloc
@@ -109,11 +108,10 @@ class Pages:
             sealed = self._tokens.open(query.get("t", ""), Audience.BROWSER)
         except InvalidToken:
             return self._page(write, "why.title", write.p("why.unknown"), 400)
-        name = self._serving().catalogue.names.get(sealed.advertiser, "")
-        known = self._advertisers()
-        advertiser = called(name, known) if name else "?"
+        name = self._catalogue().names.get(sealed.advertiser, "")
+        advertiser = called(name) if name else "?"
         reasons = await self._reasons(visit, sealed, write, advertiser)
-        body = write.p("why.from", "lead", advertiser=advertiser) + write.section(
+        body = write.p("why.from", "lead", advertiser=self._in_full(name)) + write.section(
             "why.how", *reasons, write.p("why.nobody"), write.p("why.pays", advertiser=advertiser)
         )
         body += write.section(
@@ -126,7 +124,7 @@ class Pages:
     ) -> list[str]:
         """Why this ad: for strangers by what it is, for its own person by what they are."""
         item = next(
-            (each for each in self._serving().line_items if each.id32 == sealed.line_item), None
+            (each for each in self._catalogue().line_items if each.id32 == sealed.line_item), None
         )
         if item is not None and contextual(item):
             return [write.p("why.context")]
@@ -226,7 +224,7 @@ class Pages:
         return self._back(write, "", self._open(person)[1])
 
     async def _copy(self, held: Everything) -> Answer:
-        names = self._serving().catalogue.names
+        names = self._catalogue().names
         document = await self._desk.export(held.person, names, "person")
         body = await asyncio.to_thread(_indented, document)
         return Answer(
@@ -269,8 +267,13 @@ class Pages:
         origin = headers.get("Origin")
         return origin is None or urlsplit(origin).netloc in (self._host, headers.get("Host"))
 
+    def _in_full(self, name: str) -> str:
+        """``Maison Lumen (maison-lumen.example)``."""
+        advertiser = self._advertisers().get(name)
+        return f"{called(name)} ({advertiser.domain})" if advertiser is not None else called(name)
+
     def _advertisers(self) -> dict[str, Advertiser]:
-        found = self._serving().catalogue.advertisers
+        found = self._catalogue().advertisers
         return {advertiser.id: advertiser for advertiser in found if advertiser.active}
 
     def _page(

@@ -57,6 +57,7 @@ dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}dd ul{margin:0;padding-l
 .told{border:1px solid var(--good-line);border-left-width:.4rem;background:var(--good);
 border-radius:.5rem;padding:.7rem 1rem;margin:0 0 1.25rem}
 .warned{border-color:var(--bad-line);background:var(--bad)}
+main>form{margin:0 0 1.5rem}
 footer{color:var(--soft);font-size:.95rem;padding-bottom:2.5rem}footer p{margin:.3rem 0}
 @media(max-width:34rem){dl{grid-template-columns:1fr;gap:.1rem}dd{margin-bottom:.6rem}
 h1{font-size:1.6rem}section{padding:1.05rem}button{width:100%}.row>*{flex:1 1 auto}}
@@ -81,6 +82,12 @@ HEADERS: Mapping[str, str] = {
 }
 
 
+_ESCAPED: Mapping[Language, Mapping[str, str]] = {
+    language: {key: escape(sentence) for key, sentence in words.items()}
+    for language, words in WORDS.items()
+}
+
+
 class Writer:
     """Writes the parts of one page in one language. Whatever it is given as text is escaped."""
 
@@ -90,11 +97,18 @@ class Writer:
         self._path = path
         self._query = query
         self._words = WORDS[language]
+        self._escaped = _ESCAPED[language]
 
     def say(self, key: str, **names: object) -> str:
         """A sentence as HTML, its names filled in."""
+        if not names:
+            return self._escaped[key]
         safe = {name: escape(str(value)) for name, value in names.items()}
-        return escape(self._words[key]).format(**safe)
+        return self._escaped[key].format(**safe)
+
+    def words(self, key: str) -> str:
+        """A sentence without names as it is, to be filled into another."""
+        return self._words[key]
 
     def page(self, title: str, body: str, foot: Iterable[str]) -> bytes:
         """The whole document; `title` is the key of a sentence, `body` and `foot` are HTML."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from html import escape
+from unicodedata import normalize
 
 from bidder.campaigns.catalogue import Advertiser
 from bidder.capping import Kind, Ledger
@@ -11,6 +12,7 @@ from bidder.crm.rights.wishes import PAUSES
 from bidder.money import MICROS
 from bidder.person import Profile, silent
 from bidder.server.pages_html import Writer
+from bidder.server.pages_why import kind_of
 from bidder.server.pages_words import OFFERED, category, stage
 
 MONTH_SECONDS = 30 * 86400
@@ -49,7 +51,9 @@ def somebody(
     if not (profile.opted_out or profile.withdrawn):
         parts.append(_interests(write, profile, token))
     parts.append(_fewer(write, profile, advertisers, token))
-    parts.append(write.section("known.title", write.facts(_known(write, held, advertisers, now))))
+    did, are = _did(write, held, advertisers, now), _are(write, held, now)
+    nothing = "" if did else write.p("known.none")
+    parts.append(write.section("known.title", nothing, write.facts([*did, *are])))
     sure = (
         '<label class="tick"><input type="checkbox" name="sure" value="yes">'
         f"<span>{write.say('erase.sure')}</span></label>"
@@ -102,7 +106,7 @@ def _interests(write: Writer, profile: Profile, token: str) -> str:
         (code, category(code, write.language), code in held)
         for code in (*OFFERED, *sorted(held_names))
     ]
-    choices.sort(key=lambda choice: choice[1].casefold())
+    choices.sort(key=lambda choice: _plain(choice[1]))
     boxes = write.ticks("interest", "interests.lead", choices)
     note = write.p("interests.none", "hint")
     return write.section(
@@ -116,15 +120,15 @@ def _fewer(
     names = sorted({*advertisers, *profile.fewer_ads})
     if not names:
         return write.section("fewer.title", write.p("fewer.none"))
-    choices = [(name, called(name, advertisers), name in profile.fewer_ads) for name in names]
+    choices = [(name, called(name), name in profile.fewer_ads) for name in names]
     boxes = write.ticks("advertiser", "fewer.lead", choices)
     return write.section("fewer.title", write.form("fewer", token, boxes, "fewer.go"))
 
 
-def _known(
+def _did(
     write: Writer, held: Everything, advertisers: Mapping[str, Advertiser], now: float
 ) -> list[tuple[str, str]]:
-    """What is held, row by row."""
+    """What the person did, as far as it is held."""
     profile = held.profile
     rows: list[tuple[str, str]] = []
     for key, time in (
@@ -134,29 +138,38 @@ def _known(
     ):
         if time:
             rows.append((write.say(key), day(time, write)))
+    common = _common_currency(advertisers)
     if profile.orders:
         rows.append((write.say("known.orders"), str(profile.orders)))
     if profile.spent_micros:
-        rows.append((write.say("known.spent"), amount(profile.spent_micros, write)))
+        rows.append((write.say("known.spent"), amount(profile.spent_micros, write, common)))
     if profile.stage:
         rows.append((write.say("known.stage"), escape(stage(profile.stage, write.language))))
     for name, basket in sorted(profile.baskets.items()):
         value = write.say(
             "known.basket.is",
             products=basket.products,
-            value=amount(basket.value_micros, write),
+            value=amount(basket.value_micros, write, _currency(name, advertisers)),
             date=day(basket.updated, write),
         )
-        rows.append((write.say("known.basket", advertiser=called(name, advertisers)), value))
+        rows.append((write.say("known.basket", advertiser=called(name)), value))
     if profile.segments:
         groups = [
-            f"{escape(name)} ({day(at, write)})"
+            write.say(
+                "known.groups.is",
+                label=write.words(f"group.{kind_of(name)}"),
+                name=name,
+                date=day(at, write),
+            )
             for name, at in sorted(profile.segments.items(), key=lambda item: -item[1])
         ]
         rows.append((write.say("known.groups"), write.items(groups)))
-    rows += _ads(write, held, advertisers, now) or []
-    if not rows:
-        rows.append(("–", write.say("known.none")))
+    return rows + _ads(write, held, advertisers, now)
+
+
+def _are(write: Writer, held: Everything, now: float) -> list[tuple[str, str]]:
+    """Who they are for us, and for how long."""
+    profile, rows = held.profile, []
     names = [f"{escape(source)}: {escape(value[:SHOWN_CHARS])}…" for source, value in
              held.identifiers]  # fmt: skip
     rows.append((write.say("known.names"), write.items(names)))
@@ -175,6 +188,22 @@ def _known(
     return rows
 
 
+def _currency(name: str, advertisers: Mapping[str, Advertiser]) -> str:
+    advertiser = advertisers.get(name)
+    return advertiser.currency if advertiser is not None else ""
+
+
+def _common_currency(advertisers: Mapping[str, Advertiser]) -> str:
+    """The currency of all of them, if it is one: sums over companies say no other."""
+    found = {advertiser.currency for advertiser in advertisers.values()}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _plain(text: str) -> str:
+    """For the order of the alphabet, in which É stands beside E."""
+    return normalize("NFKD", text).encode("ascii", "ignore").decode().casefold()
+
+
 def _ads(
     write: Writer, held: Everything, advertisers: Mapping[str, Advertiser], now: float
 ) -> list[tuple[str, str]]:
@@ -184,7 +213,7 @@ def _ads(
     for record in Ledger(held.ledger, int(now)).records():
         if record.kind is Kind.IMPRESSION and record.time > now - MONTH_SECONDS:
             name = by_id.get(record.advertiser)
-            label = called(name, advertisers) if name else "?"
+            label = called(name) if name else "?"
             seen.setdefault(label, []).append(record.time)
     lines = [
         write.say("known.ads.is", advertiser=name, count=len(times), date=day(max(times), write))
@@ -193,11 +222,9 @@ def _ads(
     return [(write.say("known.ads"), write.items(lines))] if lines else []
 
 
-def called(name: str, advertisers: Mapping[str, Advertiser]) -> str:
-    """An advertiser as people know it: ``Maison Lumen (maison-lumen.example)``."""
-    spoken = name.replace("-", " ").replace("_", " ").title()
-    advertiser = advertisers.get(name)
-    return f"{spoken} ({advertiser.domain})" if advertiser is not None else spoken
+def called(name: str) -> str:
+    """An advertiser as people know it: ``Maison Lumen``."""
+    return name.replace("-", " ").replace("_", " ").title()
 
 
 def day(seconds: float, write: Writer) -> str:
@@ -209,9 +236,9 @@ def day(seconds: float, write: Writer) -> str:
     return f"{date.day} {date:%B %Y}"
 
 
-def amount(micros: int, write: Writer) -> str:
-    """An amount; which currency, only the company knows."""
+def amount(micros: int, write: Writer, currency: str = "") -> str:
+    """An amount; where the currency is not known, without one."""
     text = f"{micros / MICROS:,.2f}"
     if write.language == "fr":
         text = text.replace(",", "\u202f").replace(".", ",")
-    return text
+    return f"{text}\u00a0{currency}" if currency else text

@@ -46,10 +46,11 @@ def contextual(item: LineItem) -> bool:
 def kinds(item: LineItem, segments: Iterable[str]) -> list[Kind]:
     """What of this person the line item asked for, given the segments they are in."""
     asked = {rule.segment for rule in (*item.audience.any_of, *item.audience.all_of)}
-    found = [_kind(name) for name in sorted(asked & set(segments))]
+    found = [kind_of(name) for name in sorted(asked & set(segments))]
     return list(dict.fromkeys(found)) or ["other"]
 
 
-def _kind(segment: str) -> Kind:
+def kind_of(segment: str) -> Kind:
+    """What a segment is about, by its name."""
     name = segment.lower()
     return next((kind for sign, kind in _SIGNS if sign in name), "other")

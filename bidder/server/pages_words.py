@@ -17,15 +17,16 @@ EN: Mapping[str, str] = {
     "why.from": "The ad you saw is from {advertiser}.",
     "why.pays": "{advertiser} decides what it shows and pays for it.",
     "why.how": "How it was chosen",
-    "why.context": "It was chosen for the place, not for you: the subject of the page or app, the "
-    "kind of device, the language, the country and the time of day.",
+    "why.context": "Anybody may get this ad. It was chosen for the place: the subject of the page "
+    "or app, the kind of device, the language, the country and the time of day. Where you "
+    "allowed it, how many ads you have seen and what interests you counted as well.",
     "why.audience": "{advertiser} asked for this ad to be shown to people who have had to do with "
     "it before. That can be a visit, a basket, a purchase, or a newsletter, for example. The "
     "page or app you are on is not told which, and this page does not show it to strangers.",
     "why.mine": "You are signed in, so we can say more. {advertiser} asked for people like this:",
     "why.also": "The place also counts: the subject of the page or app, the kind of device, the "
     "language and the time of day. And so does how many ads you have already seen.",
-    "why.nobody": "No name, email address or telephone number was used.",
+    "why.nobody": "We keep no name, email address or telephone number in readable form.",
     "why.do": "What you can do",
     "why.me": "See, change or erase what we know of you",
     "why.notme": "Only you can see that: it needs the browser we know you by, or a one-time code.",
@@ -36,6 +37,13 @@ EN: Mapping[str, str] = {
     "kind.contact": "those who get its newsletter or messages, or once did",
     "kind.alike": "those whose visits resemble those of its customers",
     "kind.other": "those it counts among its customers or visitors",
+    "group.basket": "a basket left",
+    "group.visit": "visits",
+    "group.purchase": "purchases",
+    "group.store": "visits to a shop",
+    "group.contact": "newsletter and messages",
+    "group.alike": "people alike",
+    "group.other": "other",
     "me.title": "My data",
     "me.lead": "What we know of you to choose ads, and what you can change. A change counts from "
     "the next ad on.",
@@ -52,7 +60,7 @@ EN: Mapping[str, str] = {
     "me.leave": "Sign out",
     "state.title": "Personal ads",
     "state.on": "On: ads may be chosen by what is written below.",
-    "state.paused": "Paused until {date}: until then you are a stranger to us.",
+    "state.paused": "Paused until {date}: until then it is as if we did not know you.",
     "state.out": "Off: you objected. We keep nothing of you but this wish and the names we need "
     "to know that it is yours.",
     "state.withdrawn": "Off: you withdrew your consent on {date}. We keep nothing of you but "
@@ -85,6 +93,7 @@ EN: Mapping[str, str] = {
     "known.basket": "Basket at {advertiser}",
     "known.basket.is": "{products} products, {value}, {date}",
     "known.groups": "Groups you belong to",
+    "known.groups.is": "{label} (“{name}”), {date}",
     "known.names": "Names we know you by",
     "known.ads": "Ads in the last 30 days",
     "known.ads.is": "{advertiser}: {count}, the last on {date}",
@@ -124,27 +133,30 @@ EN: Mapping[str, str] = {
 }
 
 FR: Mapping[str, str] = {
-    "why.title": "Pourquoi cette publicité ?",
+    "why.title": "Pourquoi cette publicité\u202f?",
     "why.unknown": "Ce lien n’est pas l’un des nôtres, ou il est incomplet. Pour savoir pourquoi "
     "vous avez reçu une publicité, ouvrez le lien dans le coin de la publicité elle-même.",
     "why.from": "La publicité que vous avez vue est de {advertiser}.",
     "why.pays": "{advertiser} décide de ce qu’elle montre et la paie.",
     "why.how": "Comment elle a été choisie",
-    "why.context": "Elle a été choisie pour l’endroit, pas pour vous : le sujet de la page ou de "
-    "l’application, le type d’appareil, la langue, le pays et l’heure.",
+    "why.context": "Tout le monde peut recevoir cette publicité. Elle a été choisie pour "
+    "l’endroit\u00a0: le sujet de la page ou de l’application, le type d’appareil, la langue, le "
+    "pays et l’heure. Là où vous l’avez permis, le nombre de publicités que vous avez vues et ce "
+    "qui vous intéresse ont compté aussi.",
     "why.audience": "{advertiser} a demandé que cette publicité soit montrée à des personnes qui "
     "ont déjà eu affaire à elle. Ce peut être une visite, un panier, un achat ou une lettre "
     "d’information, par exemple. La page ou l’application où vous êtes ne sait pas ce que c’est, "
     "et cette page ne le montre pas aux inconnus.",
-    "why.mine": "Vous êtes identifié, nous pouvons donc en dire plus. {advertiser} a demandé ces "
-    "personnes :",
-    "why.also": "L’endroit compte aussi : le sujet de la page ou de l’application, le type "
+    "why.mine": "Cette page est ouverte pour vous, nous pouvons donc en dire plus. {advertiser} a "
+    "demandé ces personnes\u00a0:",
+    "why.also": "L’endroit compte aussi\u00a0: le sujet de la page ou de l’application, le type "
     "d’appareil, la langue et l’heure. De même que le nombre de publicités que vous avez déjà "
     "vues.",
-    "why.nobody": "Ni nom, ni adresse électronique, ni numéro de téléphone n’a été utilisé.",
+    "why.nobody": "Nous ne gardons ni nom, ni adresse électronique, ni numéro de téléphone sous "
+    "une forme lisible.",
     "why.do": "Ce que vous pouvez faire",
     "why.me": "Voir, changer ou effacer ce que nous savons de vous",
-    "why.notme": "Vous seul pouvez le voir : il faut le navigateur sous lequel nous vous "
+    "why.notme": "Vous seul pouvez le voir\u00a0: il faut le navigateur sous lequel nous vous "
     "connaissons, ou un code à usage unique.",
     "kind.basket": "celles qui ont laissé un article dans un panier",
     "kind.visit": "celles qui ont visité son site ou son application",
@@ -153,27 +165,36 @@ FR: Mapping[str, str] = {
     "kind.contact": "celles qui reçoivent ou ont reçu sa lettre d’information ou ses messages",
     "kind.alike": "celles dont les visites ressemblent à celles de ses clients",
     "kind.other": "celles qu’elle compte parmi ses clients ou visiteurs",
+    "group.basket": "panier laissé",
+    "group.visit": "visites",
+    "group.purchase": "achats",
+    "group.store": "visites en magasin",
+    "group.contact": "lettre d’information et messages",
+    "group.alike": "personnes semblables",
+    "group.other": "autre",
     "me.title": "Mes données",
     "me.lead": "Ce que nous savons de vous pour choisir des publicités, et ce que vous pouvez "
     "changer. Un changement compte dès la publicité suivante.",
     "me.stranger": "Nous ne connaissons pas ce navigateur",
     "me.stranger.lead": "Sans notre cookie ou un code à usage unique, nous ne savons pas qui vous "
-    "êtes et ne montrons rien. Si vous avez refusé les cookies, c’est normal : vous ne recevez "
-    "alors que des publicités choisies pour la page.",
+    "êtes et ne montrons rien. Si vous avez refusé les cookies, c’est normal\u00a0: vous ne "
+    "recevez alors que des publicités choisies pour la page.",
     "me.code": "Code à usage unique",
     "me.code.hint": "Douze lettres et chiffres, comme ABCD-EFGH-JKLM. Vous le recevez de "
     "l’entreprise dont vous avez vu la publicité, ou de nous, une fois établi que c’est bien "
     "vous qui le demandez.",
     "me.code.go": "Voir mes données",
-    "me.code.wrong": "Ce code n’est pas connu. Il a peut-être déjà servi, ou il est trop ancien : "
-    "un code est valable {hours}.",
-    "me.leave": "Se déconnecter",
+    "me.code.wrong": "Ce code n’est pas connu. Il a peut-être déjà servi, ou il est trop "
+    "ancien\u00a0: un code est valable {hours}.",
+    "me.leave": "Refermer la page",
     "state.title": "Publicité personnalisée",
-    "state.on": "Activée : les publicités peuvent être choisies d’après ce qui est écrit plus bas.",
-    "state.paused": "En pause jusqu’au {date} : d’ici là, vous êtes un inconnu pour nous.",
-    "state.out": "Désactivée : vous vous y êtes opposé. Nous ne gardons de vous que ce souhait, "
+    "state.on": "Activée\u00a0: les publicités peuvent être choisies d’après ce qui est écrit "
+    "plus bas.",
+    "state.paused": "En pause jusqu’au {date}\u00a0: d’ici là, c’est comme si nous ne vous "
+    "connaissions pas.",
+    "state.out": "Désactivée, comme vous l’avez demandé. Nous ne gardons de vous que ce souhait, "
     "et les noms qu’il faut pour savoir que c’est le vôtre.",
-    "state.withdrawn": "Désactivée : vous avez retiré votre consentement le {date}. Nous ne "
+    "state.withdrawn": "Désactivée\u00a0: vous avez retiré votre consentement le {date}. Nous ne "
     "gardons de vous que cela, jusqu’à ce que vous consentiez à nouveau sur ce site.",
     "state.pause": "Mettre en pause pendant",
     "state.days": "{days} jours",
@@ -185,13 +206,13 @@ FR: Mapping[str, str] = {
     "la page.",
     "state.allow": "Réactiver la publicité personnalisée",
     "interests.title": "Mes centres d’intérêt",
-    "interests.lead": "Coché : des publicités à ce sujet peuvent venir plus souvent. Non coché : "
-    "nous l’enlevons, et ne le devinons plus.",
+    "interests.lead": "Coché\u00a0: des publicités à ce sujet peuvent venir plus souvent. Non "
+    "coché\u00a0: nous l’enlevons, et ne le devinons plus.",
     "interests.go": "Enregistrer mes centres d’intérêt",
     "interests.none": "Les sujets de santé, de politique, de société et de religion ne sont pas "
     "proposés ici.",
     "fewer.title": "Moins de publicités de",
-    "fewer.lead": "Coché : cette entreprise vous montre bien moins de publicités.",
+    "fewer.lead": "Coché\u00a0: cette entreprise vous montre bien moins de publicités.",
     "fewer.go": "Enregistrer",
     "fewer.none": "Nous ne connaissons aucune entreprise qui pourrait vous montrer des publicités "
     "en ce moment.",
@@ -206,39 +227,40 @@ FR: Mapping[str, str] = {
     "known.basket": "Panier chez {advertiser}",
     "known.basket.is": "{products} articles, {value}, {date}",
     "known.groups": "Groupes dont vous faites partie",
+    "known.groups.is": "{label} («\u00a0{name}\u00a0»), {date}",
     "known.names": "Noms sous lesquels nous vous connaissons",
     "known.ads": "Publicités des 30 derniers jours",
-    "known.ads.is": "{advertiser} : {count}, la dernière le {date}",
+    "known.ads.is": "{advertiser}\u00a0: {count}, la dernière le {date}",
     "known.consent": "Votre consentement",
     "known.consent.is": "donné sur {source}, le {date}",
     "known.noconsent": "aucune preuve enregistrée",
     "known.until": "Oublié de lui-même le",
     "copy.title": "Une copie de tout",
-    "copy.lead": "Le tout dans un fichier (JSON) : ce que vous voyez ici, chaque publicité, et "
-    "chaque ligne de notre journal qui vous concerne.",
+    "copy.lead": "Le tout dans un fichier (JSON)\u00a0: ce que vous voyez ici, chaque publicité, "
+    "et chaque ligne de notre journal qui vous concerne.",
     "copy.go": "Télécharger",
     "erase.title": "Tout effacer",
     "erase.lead": "Nous supprimons tout, sans retour possible. Il ne reste qu’une marque sans "
     "nom, pour que personne ne vous recharge par erreur.",
     "erase.sure": "Oui, effacez tout ce que vous savez de moi",
     "erase.go": "Effacer",
-    "erase.unsure": "Rien n’a été effacé : cochez d’abord la case, s’il vous plaît.",
+    "erase.unsure": "Rien n’a été effacé\u00a0: cochez d’abord la case, s’il vous plaît.",
     "erased.title": "C’est effacé",
-    "erased.lead": "Nous avons supprimé ce que nous savions de vous. Vous êtes désormais un "
-    "inconnu pour nous. Référence, si vous nous écrivez : {reference}.",
+    "erased.lead": "Nous avons supprimé ce que nous savions de vous et ne vous connaissons plus. "
+    "Référence, si vous nous écrivez\u00a0: {reference}.",
     "done.interests": "Vos centres d’intérêt sont enregistrés.",
     "done.fewer": "C’est enregistré.",
     "done.pause": "La publicité personnalisée est en pause.",
     "done.resume": "La pause est terminée.",
     "done.object": "La publicité personnalisée est désactivée.",
     "done.allow": "La publicité personnalisée est activée.",
-    "done.leave": "Vous êtes déconnecté.",
+    "done.leave": "La page est refermée.",
     "error.expired": "La page est restée ouverte trop longtemps, ou le formulaire venait "
     "d’ailleurs. Rien n’a été changé. Veuillez réessayer.",
     "error.busy": "Il y a trop à faire en ce moment. Veuillez réessayer dans une minute.",
     "error.title": "Pas maintenant",
     "foot.who": "Cette page est tenue par {company}.",
-    "foot.contact": "Une question, un autre souhait : {contact}",
+    "foot.contact": "Une question, un autre souhait\u00a0: {contact}",
     "foot.cnil": "Vous pouvez adresser une réclamation à votre autorité de protection des "
     "données, en France la CNIL.",
     "nav.language": "Langue",

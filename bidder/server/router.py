@@ -14,6 +14,7 @@ from bidder.metrics import Metrics
 from bidder.server.edge import Answer, Endpoint, Question, echoing
 from bidder.server.pages import PATHS, Pages, Visit
 from bidder.server.tracking import NOTICES, Tracking
+from bidder.server.visiting import Visiting, takes
 
 BID_PATH = "/openrtb2/"
 
@@ -39,11 +40,17 @@ class Router:
     """The endpoints of one worker."""
 
     def __init__(
-        self, endpoint: Endpoint, tracking: Tracking, cells: Metrics, pages: Pages | None = None
+        self,
+        endpoint: Endpoint,
+        tracking: Tracking,
+        cells: Metrics,
+        pages: Pages | None = None,
+        visiting: Visiting | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._tracking = tracking
         self._pages = pages
+        self._visiting = visiting
         self._metrics = cells
 
     async def answer(self, request: Request) -> Answer:
@@ -77,6 +84,11 @@ class Router:
         if path in PATHS and self._pages is not None:
             visit = Visit(request.method, path, query, request.headers, request.body)
             return path[1:], await self._pages.answer(visit)
+        if takes(path) and self._visiting is not None:
+            if request.method not in ("GET", "HEAD"):
+                return "visit", Answer(405, headers={"Allow": "GET"})
+            answer = self._visiting.answer(path, dict(parse_qsl(query)), request.headers)
+            return "visit", answer
         return "other", Answer(404)
 
     async def _bid(self, request: Request, path: str) -> Answer:

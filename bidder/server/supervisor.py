@@ -20,6 +20,7 @@ from aiohttp import web
 
 from bidder import metrics
 from bidder.campaigns.catalogue import Campaign
+from bidder.crm import setup
 from bidder.crm.rights.spreading import spread
 from bidder.events.forgotten import Forgotten
 from bidder.events.log import EventLog, LogUnavailable
@@ -37,8 +38,16 @@ from bidder.server.control import (
     Reload,
     Reloaded,
 )
-from bidder.server.loading import CannotLoad, published_campaigns, published_names
+from bidder.server.intake import (
+    MERGES_SECONDS,
+    POLL_SECONDS,
+    REFRESH_SECONDS,
+    Intake,
+    host_of,
+)
+from bidder.server.loading import CannotLoad, published, published_campaigns, published_names
 from bidder.server.ops import application, bears
+from bidder.server.selling import Seller
 from bidder.settings import Settings, ops_token
 from bidder.store.breaker import Breaker, StoreUnavailable
 from bidder.store.coalesce import ScriptError, Scripts
@@ -127,6 +136,8 @@ class Supervisor:
         """What workers that ended had counted: counters never go back."""
         self._shown: Shown = {}
         self._metrics = Metrics()
+        self._intake: Intake | None = None
+        self._seller: Seller | None = None
         self._draining = False
         self._stop = asyncio.Event()
         self._grace_over = asyncio.Event()
@@ -185,6 +196,8 @@ class Supervisor:
                     problems = [a.problem for a in await asyncio.gather(*answers) if a.problem]
             except TimeoutError:
                 problems = ["a worker did not answer"]
+            if not problems:
+                await self._adopt()
             return self._reloaded(problems)
 
     async def _compile(self) -> None:
@@ -338,7 +351,11 @@ class Supervisor:
         listen = self._settings.listen
         token = ops_token()
         app = application(
-            self._is_ready, self.reload, self._cells, token, await self._people_calls(stack, token)
+            self._is_ready,
+            self.reload,
+            self._cells,
+            token,
+            [*await self._people_calls(stack, token), *await self._crm_calls(stack, token)],
         )
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
@@ -361,6 +378,39 @@ class Supervisor:
         learning = asyncio.create_task(self._every(SPREAD_SECONDS, learn))
         stack.callback(learning.cancel)
         return people_ops.routes(desk, self._names, lambda request: bears(request, token))
+
+    async def _crm_calls(self, stack: AsyncExitStack, token: str) -> list[web.RouteDef]:
+        """The calls of the CRM, and the tasks that write what comes in about people."""
+        client = connect(self._store_url)
+        stack.push_async_callback(client.aclose)
+        clock = asyncio.get_running_loop().time
+        links = Links(client, Breaker(clock), timeout_seconds=PATIENCE_SECONDS)
+        stack.push_async_callback(links.aclose)
+        log = EventLog(self._settings.state_dir / "events" / "crm")
+        stack.push_async_callback(log.close)
+        catalogue = await asyncio.to_thread(published, self._settings)
+        advertisers = {each.id32: each.id for each in catalogue.advertisers}
+        segments = setup.segments(self._config)
+        self._seller = Seller(catalogue, log)
+        intake = self._intake = Intake(
+            links, self._settings, host_of(self._settings), segments, advertisers, self._seller
+        )
+        for seconds, what in (
+            (POLL_SECONDS, intake.drain),
+            (MERGES_SECONDS, intake.end_merges),
+            (REFRESH_SECONDS, intake.refresh),
+        ):
+            stack.callback(asyncio.create_task(self._every(seconds, what)).cancel)
+        return intake.routes(lambda request: bears(request, token))
+
+    async def _adopt(self) -> None:
+        """Let what writes people know of the configuration that was just applied."""
+        if self._intake is None or self._seller is None:
+            return
+        catalogue = await asyncio.to_thread(published, self._settings)
+        self._seller.adopt(catalogue)
+        self._intake.writer.advertisers = {each.id32: each.id for each in catalogue.advertisers}
+        self._intake.writer.segments = setup.segments(self._config)
 
     def _names(self) -> Mapping[int, str]:
         """Advertisers, campaigns and ads by 32-bit id."""

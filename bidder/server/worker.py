@@ -17,22 +17,26 @@ import uvloop
 
 from bidder import metrics, settings
 from bidder.answering import Answerer
+from bidder.crm import setup
+from bidder.crm.browsers import partners
 from bidder.engine import Engine, Policy
 from bidder.events.forgotten import Forgotten
 from bidder.events.log import EventLog, LogUnavailable
 from bidder.events.schema import RequestsEvent
 from bidder.metrics import Metrics
 from bidder.notices.tokens import Tokens, numbered
-from bidder.pricing import Books
+from bidder.pricing import Books, Pacing
 from bidder.server import http, lean, loading
 from bidder.server.control import Cells, Channel, Drain, FromSupervisor, Ready, Reload, Reloaded
 from bidder.server.edge import Endpoint, Load
+from bidder.server.intake import host_of
 from bidder.server.loading import CannotLoad
 from bidder.server.pages import Pages
 from bidder.server.pages_session import Seals
 from bidder.server.people_ops import desk_of, rules
 from bidder.server.router import Router
 from bidder.server.tracking import Tracking
+from bidder.server.visiting import FLUSH_SECONDS, Visiting
 from bidder.serving import Serving
 from bidder.settings import Settings
 from bidder.store import keys
@@ -49,6 +53,7 @@ EDGES: Mapping[str, type[http.Server | lean.Server]] = {
     "aiohttp": http.Server,
 }
 USUAL_EXP_SECONDS = 300
+HUNGRY_SECONDS = 0.05
 FINISH_SECONDS = 3.0
 """How long a request may still take when we are told to end, and again until it is given up."""
 
@@ -100,7 +105,8 @@ class Worker:
         answerer = Answerer(tokens, given.base_url)
         holder = f"{self._index}-{SystemRandom().getrandbits(32):08x}"
         self._books = Books(holder, _hold_seconds(serving))
-        self._books.adopt(serving.catalogue)
+        self._pacing = Pacing(self._books)
+        self._adopt(serving)
         self._engine = Engine(
             serving,
             policy(given),
@@ -114,14 +120,29 @@ class Worker:
             time.time,
             self._clock,
         )
+        self._engine.paces = self._pacing.paces
         self._announce(serving)
         endpoint = Endpoint(self._engine, given.limits, self._load, self._metrics, self._clock)
         tracking = Tracking(
             self._engine, tokens, answerer, self._log, self._metrics, time.time, self._forgotten
         )
-        router = Router(endpoint, tracking, self._metrics, self._pages(tokens))
+        self._visiting = self._browsers()
+        router = Router(endpoint, tracking, self._metrics, self._pages(tokens), self._visiting)
         edge = EDGES[given.listen.edge]
         self._server = edge(router, given.limits, self._metrics, self._clock)
+
+    def _browsers(self) -> Visiting:
+        return Visiting(
+            self._links,
+            host_of(self._settings),
+            setup.pseudonyms(self._settings),
+            policy(self._settings).privacy,
+            partners(self._config / "crm" / "sync.yaml"),
+            lambda: frozenset([each.id for each in self._engine.serving.catalogue.advertisers]),
+            settings.login_key(),
+            SystemRandom(),
+            time.time,
+        )
 
     def _pages(self, tokens: Tokens) -> Pages:
         given = self._settings
@@ -129,7 +150,7 @@ class Worker:
             desk_of(given, self._links, self._scripts),
             tokens,
             Seals(settings.token_keys(given.state_dir)),
-            lambda: self._engine.serving,
+            lambda: self._engine.serving.catalogue,
             given.rights,
             given.base_url,
             self._load.excess,
@@ -147,9 +168,11 @@ class Worker:
             asyncio.create_task(self._every(seconds, what))
             for seconds, what in (
                 (0.25, self._sync_books),
+                (HUNGRY_SECONDS, self._feed_books),
                 (1.0, self._read_stops),
                 (1.0, self._report),
                 (1.0, self._learn_forgotten),
+                (FLUSH_SECONDS, self._visiting.flush),
                 (min(5.0, self._settings.limits.request_seconds / 2), self._cut_slow),
                 (10.0, self._log_requests),
             )
@@ -208,12 +231,16 @@ class Worker:
         except CannotLoad as problem:
             self._channel.send(Reloaded(problem=str(problem)))
             return
-        self._books.adopt(serving.catalogue)
+        self._adopt(serving)
         serving.schedule.stop(self._stops or ())
         self._engine.serving = serving
         self._fund(time.time())
         self._announce(serving)
         self._channel.send(Reloaded(model=serving.scorer.version))
+
+    def _adopt(self, serving: Serving) -> None:
+        self._books.adopt(serving.catalogue)
+        self._pacing.adopt(serving.catalogue, serving.traffic)
 
     def _announce(self, serving: Serving) -> None:
         self._metrics.clear(metrics.MODEL)
@@ -237,6 +264,15 @@ class Worker:
         try:
             await self._books.sync(self._scripts, now)
         finally:
+            exchanges = self._engine.serving.exchanges
+            self._pacing.step(now, sum(self._metrics.get(metrics.REQUESTS, n) for n in exchanges))
+            self._fund(now)
+
+    async def _feed_books(self) -> None:
+        """Renew at once the leases that a bid found empty: after a pause there is one bid's."""
+        if self._books.hungry:
+            now = time.time()
+            await self._books.sync(self._scripts, now)
             self._fund(now)
 
     def _fund(self, now: float) -> None:

@@ -274,6 +274,16 @@ class Scripts:
         name, and `StoreUnavailable` as `Reader.get_many` does. After `StoreUnavailable` it may have
         run or may run yet: scripts that are called again must be idempotent.
         """
+        return await self.start(name, keys, args, deadline)
+
+    def start(
+        self,
+        name: str,
+        keys: Sequence[str | bytes],
+        args: Sequence[str | bytes | int],
+        deadline: float | None = None,
+    ) -> _Future:
+        """As `run`, to be awaited later: for many calls at once, which need no task each."""
         links = self._links
         links.breaker.guard()
         link = links.to(keys[0])
@@ -284,7 +294,7 @@ class Scripts:
         self._calls.append(call)
         if deadline is not None:
             self._hurried.append((deadline, name, future))
-        return await future
+        return future
 
     def _flush(self) -> None:
         calls, self._calls = self._calls, []

@@ -19,7 +19,7 @@ import orjson
 
 from models.ipinyou import encoding, judging, learning
 from models.ipinyou.learning import Recipe
-from models.ipinyou.loading import Impressions, ImpressionError, read
+from models.ipinyou.loading import ImpressionError, Impressions, read
 from models.table import Flags
 
 FOLDS = 5

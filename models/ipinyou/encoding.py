@@ -122,8 +122,7 @@ def _keys(train: Rows, other: Rows) -> list[tuple[list[list[str]], list[list[str
         return [[value] for value in rows.values[name]]
 
     keys = [(single(train, name), single(other, name), _SMOOTHING) for name in _RATED]
-    for name in _RATED_CROSSED:
-        keys.append((single(train, name, True), single(other, name, True), _SMOOTHING))
+    keys += [(single(train, n, True), single(other, n, True), _SMOOTHING) for n in _RATED_CROSSED]
     keys.append((train.tags, other.tags, _TAG_SMOOTHING))
     keys.append((train.advertiser_tags, other.advertiser_tags, _TAG_SMOOTHING))
     return keys
@@ -182,7 +181,7 @@ def _summed(flat: Flat, odds: Floats, size: int) -> list[Floats]:
     highest, lowest = np.full(size, -np.inf), np.full(size, np.inf)
     np.maximum.at(highest, owners, own)
     np.minimum.at(lowest, owners, own)
-    total: Floats = np.bincount(owners, own, minlength=size)
+    total = np.bincount(owners, own, minlength=size).astype(np.float64)
     return [highest, total, lowest]
 
 

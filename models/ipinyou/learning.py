@@ -1,4 +1,4 @@
-"""How is a click predicted? Trees over encoded rates and a linear score, and that linear model alone.
+"""How is a click predicted? By trees over encoded rates, with and without a linear model.
 
 He et al. 2014: trees with a linear model beat either alone. The linear model sees every word; its
 out-of-fold score is a feature of half of the trees, the other half do without, and both halves are
@@ -33,7 +33,7 @@ class Recipe:
     seeds: int = 3
     linear_c: float = 0.3
     """Inverse strength of the linear model's L2 penalty."""
-    threads: int = 2
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,10 @@ OWN = {"everyone": 0, "advertiser": 20, "campaign": 30, "line_item": 40, "creati
 
 levels = st.sampled_from(list(OWN))
 windows = st.sampled_from([60, HOUR, DAY, 7 * DAY, 30 * DAY])
-channels = st.frozensets(st.sampled_from(["display", "email", "sms", "push"]), max_size=3)
+channels = st.one_of(
+    st.just(frozenset[str]()),
+    st.frozensets(st.sampled_from(["display", "email", "sms", "push"]), max_size=3),
+)
 caps = st.one_of(
     st.builds(Cap, levels, st.integers(1, 6), st.one_of(windows, st.just(0)), channels=channels),
     st.builds(Cap, levels, min_gap_seconds=windows, channels=channels),

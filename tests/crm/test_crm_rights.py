@@ -180,7 +180,7 @@ async def test_after_erase_and_compact_only_tombstones_are_left(
     links: Links, store: Client, desk: Desk, state: Path
 ) -> None:
     person = await loaded(
-        links, segments={"basket": "-1h"}, consent="C0", consent_source="s.example"
+        links, segments={"basket": "-1h"}, consent="C0", consent_source="consent.example"
     )
     former = "F" * 16
     await links.bulk(
@@ -203,7 +203,7 @@ async def test_after_erase_and_compact_only_tombstones_are_left(
     compact(state / "events", Forgotten(state / "events", TOMBSTONES), lambda: 0.0, lambda _: None)
 
     held, written = await everything_in(store), files_under(state)
-    for secret in (*SECRETS, person, former, "jo-bid-1", "s.example"):
+    for secret in (*SECRETS, person, former, "jo-bid-1", "consent.example"):
         assert secret.encode() not in held, secret
         assert secret.encode() not in written, secret
     assert {key.decode()[:2] for key in await store.keys()} == {"t:", "o:", "co"}
@@ -223,6 +223,27 @@ async def test_tombstones_are_recognised_under_every_key_and_end(links: Links, d
     assert await erased(links, Tombstones([OTHER_KEY]), [("crm", "C42")]) == {}
     (ttl,) = await links.bulk([("TTL", keys.tombstone(TOMBSTONES.of_identifier("crm", "C42")[0]))])
     assert 0 < ttl <= 1000
+
+
+async def test_a_file_does_not_bring_the_erased_back(
+    links: Links, store: Client, desk: Desk
+) -> None:
+    await loaded(links)
+    await desk.erase("crm:C42", "command")
+    lines = [
+        b'{"ids": [["crm", "C42"], ["ifa", "0F2C-ifa"]], "profile": {"orders": 3}}',
+        b'{"ids": [["crm", "C42"], ["crm", "C43"]]}',
+    ]
+    told: list[str] = []
+    done = await load(
+        links, lines, NOW, Random(9), tombstones=TOMBSTONES, report=lambda _, why: told.append(why)
+    )
+    assert (done.people, done.kept_apart) == (1, 3)
+    assert told == [
+        "'crm' was erased; not brought back", "'ifa' was erased; not brought back",
+        "'crm' was erased; not brought back",
+    ]  # fmt: skip
+    assert await store.keys("id:*") == [b"id:crm:C43"]
 
 
 async def test_erasing_leaves_names_that_are_somebody_elses_by_now(
@@ -327,7 +348,7 @@ async def test_a_copy_holds_everything_readably(links: Links, desk: Desk, state:
     person = await loaded(
         links, segments={"basket": "-1h"}, first_seen=int(NOW) - 86400, orders=2,
         baskets={"shop": {"value_micros": 5, "updated": "-1h"}}, consent="C0",
-        consent_time=int(NOW) - 50, consent_source="s.example",
+        consent_time=int(NOW) - 50, consent_source="consent.example",
     )  # fmt: skip
     shown = Record(
         int(NOW), Kind.IMPRESSION, hash32("shop"), 2, 3, hash32("shop/a/b/c"), b"12345678"
@@ -340,7 +361,7 @@ async def test_a_copy_holds_everything_readably(links: Links, desk: Desk, state:
     assert copy["profile"]["orders"] == 2
     assert copy["profile"]["first_seen"].startswith("2026-11-")
     assert copy["profile"]["baskets"]["shop"]["updated"].endswith("Z")
-    assert copy["consent"]["source"] == "s.example"
+    assert copy["consent"]["source"] == "consent.example"
     assert copy["ads"] == [
         {"time": "2026-11-18T11:06:40Z", "what": "impression", "channel": "display",
          "advertiser": "shop", "ad": "shop/a/b/c"}
@@ -404,13 +425,13 @@ async def test_objecting_keeps_no_more_than_the_objection(
 ) -> None:
     person = await loaded(
         links, segments={"basket": "-1h"}, orders=3, interests={"IAB1": "-1h"}, fewer_ads=["shop"],
-        consent="C0", consent_time=5, consent_source="s.example",
+        consent="C0", consent_time=5, consent_source="consent.example",
     )  # fmt: skip
     await links.bulk([("SET", keys.activity(person), b"x"), ("SET", keys.ledger(person), b"x")])
     await desk.wish(person, Wish("object"), "command")
     assert await profile_of(links, person) == Profile(
         opted_out=True, fewer_ads=frozenset({"shop"}), consent="C0", consent_time=5,
-        consent_source="s.example",
+        consent_source="consent.example",
     )  # fmt: skip
     assert not await store.exists(keys.activity(person), keys.ledger(person))
     (ttl,) = await links.bulk([("TTL", keys.profile(person))])

@@ -1,6 +1,7 @@
 """A whole decision in one process: the real engine on the real store, with a clock that stands."""
 
 import asyncio
+import importlib.util
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bidder import capping, people
+from bidder import capping
 from bidder.answering import Answerer
 from bidder.campaigns.catalogue import Catalogue
 from bidder.campaigns.loading import load as load_campaigns
@@ -28,7 +29,6 @@ from bidder.notices.tokens import Tokens
 from bidder.openrtb.opportunity import Opportunity, opportunity
 from bidder.openrtb.request import decode
 from bidder.people.loading import load as load_people
-from bidder.person import Person
 from bidder.pricing import Books
 from bidder.privacy import Rules
 from bidder.scoring.model import Scorer
@@ -82,6 +82,7 @@ class Scene:
     log_folder: Path
     now: float
     policy: Policy
+    random: Random
     closed: bool = field(default=False)
 
     async def fund(self) -> int:
@@ -92,7 +93,8 @@ class Scene:
         return funded
 
     async def decide(self, request: Json) -> Decision:
-        """The decision about a request, with time in plenty."""
+        """The decision about a request, with time in plenty, by the same chance as `explain`."""
+        self.random.seed(SEED)
         deadline = asyncio.get_running_loop().time() + PATIENCE
         return await self.engine.decide(self.offer(request), self.exchange, deadline)
 
@@ -116,12 +118,10 @@ class Scene:
             Question(self.exchange.name, "", {}, body, "127.0.0.1", clock() + PATIENCE)
         )
 
-    async def person(self, value: str) -> Person:
-        """Who is behind a `buyeruid`."""
-        order = self.policy.identifiers
-        return await people.read(
-            Reader(self.links), [("buyeruid", value)], self.exchange.name, order, PATIENCE
-        )
+    async def ledger(self, person: str) -> bytes:
+        """The ledger of a person id, as stored."""
+        (found,) = await self.links.bulk([("GET", keys.ledger(person))])
+        return found or b""
 
     async def know(self, *lines: Json) -> None:
         """Put people into the store, as `bidder people load` does; `ledger` adds to theirs."""
@@ -176,6 +176,19 @@ class Scene:
 Build = Callable[..., Awaitable[Scene]]
 
 
+@pytest.fixture(scope="session")
+def breaches() -> Callable[[Json, Json, dict[str, float]], list[str]]:
+    """What an answer breaks of its request: the independent checker."""
+    path = Path(__file__).with_name("checker.py")
+    spec = importlib.util.spec_from_file_location("engine_checker", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: Callable[[Json, Json, dict[str, float]], list[str]] = module.breaches
+    return found
+
+
 @pytest.fixture
 async def build(links: Links, tmp_path: Path) -> AsyncIterator[Build]:
     """Makes a scene of a catalogue; money is leased, nobody is known."""
@@ -196,6 +209,7 @@ async def build(links: Links, tmp_path: Path) -> AsyncIterator[Build]:
         books.adopt(catalogue)
         cells, loop = Metrics(), asyncio.get_running_loop()
         folder = tmp_path / f"log{len(scenes)}"
+        random = Random(SEED)
         log = EventLog(folder)
         engine = Engine(
             serving,
@@ -206,11 +220,13 @@ async def build(links: Links, tmp_path: Path) -> AsyncIterator[Build]:
             Answerer(Tokens({0: bytes(32)}, 0), "https://bid.example"),
             log,
             cells,
-            Random(SEED),
+            random,
             lambda: now,
             loop.time,
         )
-        scene = Scene(serving, exchange, engine, books, links, cells, log, folder, now, policy)
+        scene = Scene(
+            serving, exchange, engine, books, links, cells, log, folder, now, policy, random
+        )
         scenes.append(scene)
         serving.schedule.stop(stops)
         await scene.fund()

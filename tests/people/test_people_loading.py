@@ -172,7 +172,7 @@ async def test_a_load_does_not_lift_an_objection(links: Links) -> None:
     await loaded(links, line(("a", "1"), opted_out=False, fewer_ads=["y"], orders=4))
     held = await find(links, "a:1")
     assert held is not None
-    assert held.profile == Profile(opted_out=True, fewer_ads=frozenset({"x", "y"}), orders=4)
+    assert held.profile == Profile(opted_out=True, fewer_ads=frozenset({"x", "y"}))
 
 
 async def test_a_load_follows_merges_and_leaves_ledgers(links: Links) -> None:

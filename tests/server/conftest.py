@@ -91,6 +91,7 @@ class Bidder:
         self.folder = folder
         self.config = folder / "config"
         self.state = folder / "state"
+        self.campaigns = campaigns
         shutil.copytree(ROOT / "config", self.config)
         if campaigns:
             shutil.rmtree(self.config / "campaigns")
@@ -115,11 +116,12 @@ class Bidder:
         self.launch()
         eventually(self.is_ready)
 
-    def launch(self) -> None:
+    def launch(self, seed: bool = True) -> None:
         """Start, and return at once."""
         with self.said.open("ab") as said:
             command = [sys.executable, "-m", "bidder", "serve", "--config", str(self.config)]
-            command += ["--seed", str(self.config / "demo/people.jsonl")]
+            if seed:
+                command += ["--seed", str(self.config / "demo/people.jsonl")]
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=self.environment, stdout=said, stderr=said
             )

@@ -346,7 +346,7 @@ def bits(catalogue: c.Catalogue, accepts: Callable[[c.LineItem], bool]) -> int:
     return sum(1 << item.index for item in catalogue.line_items if accepts(item))
 
 
-MANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @MANY

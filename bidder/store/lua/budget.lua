@@ -14,8 +14,9 @@
 -- ARGV  operation, now (seconds), then by operation:
 --   sync     holder, day, lease until, total, daily, total impressions, daily impressions (0 = no
 --            limit), kept micros, kept bids, wanted micros, wanted bids, the dearest impression,
---            pace (empty = none), how many buckets follow, then for each its name, held micros, held
---            bids, weight in millionths; then the names of buckets to forget
+--            pace (empty = none), micros and bids outstanding in other buckets, how many buckets
+--            follow, for each its name, held micros, held bids, weight in millionths; then the names
+--            of buckets to forget
 --            -> free micros and bids, spent and owed in all, of the day, impressions in all, of the
 --               day, pace (empty = none), then per bucket: resolved micros, resolved bids, shown micros
 --   bill     bid id, day, holder, bucket, held micros, hold until, cost micros, keep, counters keep
@@ -114,9 +115,8 @@ if operation == 'sync' then
   local holder, day, till = ARGV[3], ARGV[4], tonumber(ARGV[5])
   local kept, kept_bids = tonumber(ARGV[10]), tonumber(ARGV[11])
   local wanted, wanted_bids, least = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
-  local count = tonumber(ARGV[16])
-  local first, answer = 17, {0, 0, 0, 0, 0, 0, ''}
-  local outstanding, bids = 0, 0
+  local outstanding, bids, count = tonumber(ARGV[16]), tonumber(ARGV[17]), tonumber(ARGV[18])
+  local first, answer = 19, {0, 0, 0, 0, 0, 0, ''}
   for i = 1, count do
     local bucket, held = ARGV[first], tonumber(ARGV[first + 1])
     local held_bids, weight = tonumber(ARGV[first + 2]), tonumber(ARGV[first + 3]) / 1e6

@@ -1,0 +1,111 @@
+"""Which of its creatives does a line item show this person in this slot?
+
+One that fits, that no cap or silence forbids, that may speak by the rules for product ads, and that
+stays below the intrusiveness ceiling. Of several, the one the person saw least.
+"""
+
+from random import Random
+from typing import NamedTuple
+
+from bidder import capping
+from bidder.campaigns.catalogue import Creative, LineItem
+from bidder.capping import Judge, Ledger, Rule
+from bidder.capping.ledger import CREATIVE
+from bidder.creatives.fit import fits
+from bidder.exchanges.profile import Exchange
+from bidder.openrtb.opportunity import Opportunity, Slot
+from bidder.person import Profile
+from bidder.reasons import NoBid
+from bidder.serving import Serving
+from bidder.trace import Refusal
+
+
+class Shown(NamedTuple):
+    """A creative that may be shown, and the rules that allowed it."""
+
+    creative: Creative
+    size: tuple[int, int]
+    rules: tuple[Rule, ...]
+
+
+class Rotation:
+    """Picks creatives for one request."""
+
+    def __init__(
+        self,
+        serving: Serving,
+        offer: Opportunity,
+        exchange: Exchange,
+        profile: Profile,
+        ledger: Ledger,
+        random: Random,
+        *,
+        known: bool,
+    ) -> None:
+        self._serving = serving
+        self._offer = offer
+        self._exchange = exchange
+        self._profile = profile
+        self._ledger = ledger
+        self._random = random
+        self._known = known
+        self._judge: Judge | None = None
+
+    def follow(self, ledger: Ledger) -> None:
+        """From here on the person's ledger is this one."""
+        self._ledger = ledger
+        self._judge = None
+
+    def pick(self, item: LineItem, slot: Slot) -> Shown | Refusal:
+        """The creative to show, or the furthest reason why there is none."""
+        refusal = Refusal(NoBid.WRONG_SIZE)
+        best: Shown | None = None
+        fewest = (False, 0, 0.0)
+        advertiser = item.campaign.advertiser
+        wait = ""
+        if item.product_ads is not None:
+            wait = capping.why_not_products(item, self._profile, self._ledger)
+        for creative in item.creatives:
+            size = fits(creative, advertiser, slot, self._offer, self._exchange)
+            if isinstance(size, NoBid):
+                if size > refusal.reason:
+                    refusal = Refusal(size, creative.id)
+                continue
+            rules = self._serving.rules_of(item, creative)
+            silent = self._silent(item, creative, rules, wait)
+            if silent is not None:
+                if silent.reason > refusal.reason:
+                    refusal = silent
+                continue
+            seen = len(self._ledger.exposures(CREATIVE, creative.id32, 1))
+            after_products = item.product_ads is not None and not creative.product
+            rank = (after_products, seen, self._random.random())
+            if best is None or rank < fewest:
+                best, fewest = Shown(creative, size, rules), rank
+        return best if best is not None else refusal
+
+    def intrusiveness(self, item: LineItem, creative: Creative) -> float:
+        """How intrusive this ad would be felt to be now, 0..1."""
+        if self._judge is None:
+            given = self._serving.intrusion
+            if given is None:
+                return 0.0
+            self._judge = Judge(self._offer, self._profile, self._ledger, given)
+        return self._judge.intrusiveness(item, creative)
+
+    def _silent(
+        self, item: LineItem, creative: Creative, rules: tuple[Rule, ...], wait: str
+    ) -> Refusal | None:
+        """Why this person is to be spared a creative that fits; None if they are not."""
+        if wait and creative.product:
+            return Refusal(NoBid.NO_CREATIVE, wait)
+        if rules and self._known:
+            verdict = capping.verdict(self._ledger, rules)
+            if verdict is not None:
+                return Refusal(verdict.reason, verdict)
+        ceiling = item.intrusiveness.ceiling
+        if ceiling < 1:
+            felt = self.intrusiveness(item, creative)
+            if felt > ceiling:
+                return Refusal(NoBid.TOO_INTRUSIVE, f"{felt:.2f}, above the ceiling of {ceiling:g}")
+        return None

@@ -1,0 +1,82 @@
+"""Records are a union: any order, any number of times."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bidder.crm.activity import (
+    MAX_PURCHASES,
+    MAX_RECORDS,
+    RECORD_BYTES,
+    Keep,
+    Kind,
+    events,
+    expired,
+    opened,
+    record,
+    reference,
+    united,
+)
+
+records = st.builds(
+    lambda time, kind, value: record(time, kind, 7, value_micros=value),
+    st.integers(1, 50),
+    st.sampled_from([Kind.VISIT, Kind.PURCHASE, Kind.EMAIL_SENT]),
+    st.integers(0, 3),
+)
+several = st.lists(records, max_size=12).map(b"".join)
+
+
+def split(raw: bytes) -> set[bytes]:
+    return {raw[at : at + RECORD_BYTES] for at in range(0, len(raw), RECORD_BYTES)}
+
+
+@given(several, several)
+def test_a_union_holds_what_either_holds_once_in_order_of_time(one: bytes, other: bytes) -> None:
+    both = united(united(None, one), other)
+    assert split(both) == split(one) | split(other)
+    assert len(both) == RECORD_BYTES * len(split(both))
+    times = opened(both)["time"].tolist()
+    assert times == sorted(times)
+
+
+@given(several, several, several)
+def test_neither_order_nor_repetition_matters(one: bytes, two: bytes, three: bytes) -> None:
+    first = united(united(united(None, one), two), three)
+    second = united(united(united(united(None, three), one), two), one)
+    assert first == second
+
+
+def test_the_later_report_of_an_order_counts() -> None:
+    number = reference("W-1", "shop")
+    before = record(10, Kind.PURCHASE, 7, value_micros=5, reference=number)
+    after = record(10, Kind.PURCHASE, 7, value_micros=9, reference=number)
+    assert united(before, after) == after
+
+
+def test_a_refund_stands_beside_its_order() -> None:
+    number = reference("W-1", "shop")
+    bought = record(10, Kind.PURCHASE, 7, value_micros=9, reference=number)
+    back = record(20, Kind.REFUND, 7, value_micros=9, reference=number)
+    assert united(bought, back) == bought + back
+
+
+def test_visits_go_before_purchases_do() -> None:
+    bought = b"".join(record(at, Kind.PURCHASE, 7, value_micros=at) for at in range(1, 71))
+    visits = b"".join(record(at, Kind.VISIT, 7) for at in range(100, 300))
+    kept = opened(united(bought, visits))
+    assert len(kept) == MAX_RECORDS
+    assert (kept["kind"] == Kind.PURCHASE).sum() == MAX_PURCHASES
+    assert kept["time"].max() == 299
+
+
+def test_each_kind_is_kept_for_its_own_time() -> None:
+    raw = record(100, Kind.VISIT, 7) + record(100, Kind.PURCHASE, 7) + record(100, Kind.SMS_SENT, 7)
+    keep = Keep(visits=10, orders=20, contacts=30)
+    assert expired(opened(raw), keep, 109).tolist() == [False, False, False]
+    assert expired(opened(raw), keep, 110).tolist() == [True, False, False]
+    assert expired(opened(raw), keep, 130).tolist() == [True, True, True]
+
+
+def test_a_torn_value_is_read_up_to_the_tear() -> None:
+    whole = record(1, Kind.VISIT, 7)
+    assert [event.kind for event in events(whole + whole[:5], {7: "shop"})] == ["visit"]

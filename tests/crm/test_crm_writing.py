@@ -1,0 +1,198 @@
+"""One way into the store: found, joined, added to, judged, and written over nothing unseen."""
+
+import asyncio
+from collections.abc import Callable
+
+from bidder.capping import Ledger
+from bidder.crm import activity
+from bidder.crm.activity import Kind
+from bidder.crm.live import contact
+from bidder.crm.writing import Change, Writer
+from bidder.ids import hash32
+from bidder.people.showing import Held, find
+from bidder.person import Profile
+from bidder.store import keys
+from bidder.store.links import Links
+from bidder.tombstones import Tombstones
+
+NOW, DAY, SHOP = 1_795_000_000, 86400, "maison-lumen"
+CUSTOMER, PHONE = ("crm", "c-1"), ("buyeruid.demo", "phone")
+
+
+def did(kind: Kind, ago: int = 0, **more: int) -> bytes:
+    return activity.record(NOW - ago, kind, hash32(SHOP), **more)
+
+
+async def held(links: Links, identifier: tuple[str, str]) -> Held:
+    found = await find(links, ":".join(identifier))
+    assert found is not None
+    return found
+
+
+async def test_what_is_written_can_be_bid_on(
+    any_links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    basket = did(Kind.BASKET, 60, value_micros=120_000_000, count=2)
+    written = await writer_on(any_links).write([Change((CUSTOMER, PHONE), basket)], NOW)
+    assert (written.people, written.new) == (1, 1)
+    found = await held(any_links, PHONE)
+    assert found.profile.segments["basket"] == NOW - 60
+    assert found.profile.baskets[SHOP].value_micros == 120_000_000
+    assert set(found.identifiers) == {CUSTOMER, PHONE}
+
+
+async def test_writing_again_changes_nothing(
+    links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    sent = did(Kind.EMAIL_SENT, 100)
+    change = Change((CUSTOMER, PHONE), sent + did(Kind.PURCHASE, 50), contact(sent, NOW))
+    writer = writer_on(links)
+    await writer.write([change], NOW)
+    before = await held(links, PHONE)
+    again = await writer.write([change, change], NOW)
+    after = await held(links, PHONE)
+    assert again.new == 0
+    assert before == after
+    assert len(Ledger(after.ledger, NOW).records()) == 1
+
+
+async def test_a_message_counts_in_the_ledger(
+    links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    sent = did(Kind.SMS_SENT, 100)
+    await writer_on(links).write([Change((PHONE,), sent, contact(sent, NOW))], NOW)
+    found = await held(links, PHONE)
+    (record,) = Ledger(found.ledger, NOW).records()
+    assert (record.advertiser, record.channel.name, record.kind.name) == (
+        hash32(SHOP), "SMS", "IMPRESSION",
+    )  # fmt: skip
+    old = did(Kind.SMS_SENT, 31 * DAY)
+    assert contact(old, NOW) == ()
+
+
+async def test_who_was_erased_is_not_brought_back(
+    links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    writer = writer_on(links)
+    await writer.spare_tombstones()
+    (mark,) = Tombstones([b"t" * 32]).of_identifier(*CUSTOMER)
+    await links.bulk(
+        [("SET", keys.tombstone(mark), "1"), ("HSET", keys.FORGOTTEN, "somebody", "1")]
+    )
+    for each in (writer, writer_on(links)):
+        written = await each.write([Change((PHONE, CUSTOMER), did(Kind.VISIT))], NOW)
+        assert (written.erased, written.people) == (1, 0)
+    assert await links.bulk([("EXISTS", keys.identifier(*PHONE))]) == [0]
+
+
+async def test_of_who_objected_only_that_is_kept(
+    links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    writer = writer_on(links)
+    await writer.write([Change((CUSTOMER,), did(Kind.PURCHASE))], NOW)
+    await writer.write([Change((CUSTOMER,), told=Profile(opted_out=True))], NOW)
+    written = await writer.write([Change((CUSTOMER,), did(Kind.VISIT))], NOW)
+    found = await held(links, CUSTOMER)
+    assert written.objected == 1
+    assert found.profile == Profile(opted_out=True)
+    assert await links.bulk([("EXISTS", keys.activity(found.id))]) == [0]
+
+
+async def test_life_here_counts_from_when_we_last_heard(
+    links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    writer = writer_on(links)
+    for now in (NOW, NOW + 30 * DAY):  # importing again does not keep anybody longer
+        await writer.write([Change((CUSTOMER,), did(Kind.VISIT, 100 * DAY))], now)
+        pid = (await held(links, CUSTOMER)).id
+        until = await links.bulk(
+            [("EXPIRETIME", key) for key in (keys.profile(pid), keys.activity(pid),
+                                             keys.identifier(*CUSTOMER))]
+        )  # fmt: skip
+        assert set(until) == {NOW - 100 * DAY + 396 * DAY}
+    late = await writer.write([Change((PHONE,), did(Kind.VISIT, 400 * DAY))], NOW)
+    assert late.people == 0
+    assert late.outdated == 1 or late.new == 0
+
+
+async def test_an_identifier_of_an_exchange_lives_for_less_long(
+    links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    await writer_on(links).write([Change((CUSTOMER, PHONE), did(Kind.VISIT))], NOW)
+    until = await links.bulk([("EXPIRETIME", keys.identifier(*PHONE))])
+    assert until == [NOW + 30 * DAY]
+
+
+async def test_writers_at_the_same_time_lose_nothing(
+    any_links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    one, other = writer_on(any_links), writer_on(any_links)
+    other._random.seed(99)
+    changes = [Change((CUSTOMER,), did(Kind.VISIT, ago)) for ago in range(40)]
+    await asyncio.gather(
+        *[
+            (one if place % 2 else other).write([change], NOW)
+            for place, change in enumerate(changes[:8])
+        ],
+        one.write(changes[8:24], NOW),
+        other.write(changes[24:], NOW),
+    )
+    pid = (await held(any_links, CUSTOMER)).id
+    (raw,) = await any_links.bulk([("GET", keys.activity(pid))])
+    assert len(activity.opened(raw)) == 40
+
+
+async def test_two_customers_on_one_device_stay_two(
+    links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    writer = writer_on(links)
+    other = ("crm", "c-2")
+    await writer.write([Change((CUSTOMER, PHONE)), Change((other,))], NOW)
+    written = await writer.write([Change((other, PHONE), did(Kind.VISIT))], NOW)
+    assert written.kept_apart
+    assert (await held(links, CUSTOMER)).id != (await held(links, other)).id
+
+
+async def test_a_sale_is_told_of_once_before_it_is_written(
+    links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    told: list[tuple[str, int]] = []
+
+    async def on_sale(person: str, ledger: bytes, sold: object) -> None:
+        told.append((person, len(sold)))  # type: ignore[arg-type]
+
+    writer = writer_on(links, on_sale=on_sale)
+    sent = did(Kind.EMAIL_SENT, 100)
+    await writer.write([Change((CUSTOMER,), sent, contact(sent, NOW))], NOW)
+    change = Change((CUSTOMER,), did(Kind.STORE_PURCHASE, 5, value_micros=1))
+    await writer.write([change], NOW)
+    await writer.write([change], NOW)
+    assert [number for _, number in told] == [1]
+
+
+async def test_rotation_moves_a_person_to_the_new_name(
+    links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    old, new = ("crm", "under-old"), ("crm", "under-new")
+    writer = writer_on(links)
+    await writer.write([Change((old,), did(Kind.VISIT, 5))], NOW)
+    before = (await held(links, old)).id
+    await writer.write([Change((new,), did(Kind.VISIT), former=(old,))], NOW)
+    found = await held(links, new)
+    assert found.id == before
+    assert found.identifiers == (new,)
+    assert await links.bulk([("EXISTS", keys.identifier(*old))]) == [0]
+
+
+async def test_judging_again_lets_drop_out_and_renews_nothing(
+    links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    writer = writer_on(links)
+    await writer.write([Change((CUSTOMER,), did(Kind.BASKET))], NOW)
+    before = await held(links, CUSTOMER)
+    await writer.refresh([before.id, "nobodynobodynobo"], NOW + 40 * DAY)
+    after = await held(links, CUSTOMER)
+    assert "basket" in before.profile.segments
+    assert "basket" not in after.profile.segments
+    until = await links.bulk([("EXPIRETIME", keys.profile(before.id))])
+    assert until == [NOW + 396 * DAY]
