@@ -4,10 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test lint bench cap-trial clean
+DEMO := build/demo-crm
+
+.PHONY: demo-crm run test lint bench retrain cap-trial replay ipinyou clean
 
 run: $(INSTALLED)
 	exec $(BIN)/python -m bidder serve --seed config/demo/people.jsonl
+
+# An invented French shop for lamps: its files, imported and sorted into segments. Then `make run`
+# bids on its customers: curl -d @config/crm/request.json http://127.0.0.1:8080/openrtb2/demo
+demo-crm: $(INSTALLED)
+	$(BIN)/python -m bidder crm demo $(DEMO)
+	$(BIN)/python -m bidder crm import config/crm/maison-lumen.yaml $(DEMO)/*.csv $(DEMO)/*.parquet $(DEMO)/*.jsonl
+	$(BIN)/python -m bidder segments build
+	$(BIN)/python -m bidder segments preview
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered
@@ -23,6 +33,19 @@ bench: $(INSTALLED)
 
 cap-trial: $(INSTALLED)
 	$(BIN)/python -m loadtest.cap_trial --out build/capping.json
+
+retrain: $(INSTALLED)
+	$(BIN)/python -m models.retrain --out build/retrain
+
+# Real auctions and impressions, for research only: they stay where they are.
+IPINYOU := ../shared/data/ipinyou
+
+replay: $(INSTALLED)
+	$(BIN)/python -m models.replay --all $(IPINYOU) --json build/replay.json
+	$(BIN)/python -m models.replay --all $(IPINYOU) --mode first --json build/replay-first.json
+
+ipinyou: $(INSTALLED)
+	$(BIN)/python -m models.ipinyou --data $(IPINYOU) --json build/ipinyou.json
 
 clean:
 	rm -rf $(VENV) build .state

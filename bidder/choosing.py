@@ -288,9 +288,7 @@ class Chooser:
         if market.auction == FIRST_PRICE and shader.explores(self._random):
             price = drawn(choice.scored.value_micros, market.floor_micros, self._random)
             choice = choice._replace(price_micros=price, explored=True)
-        chance = shader.chance(
-            choice.price_micros, market.floor_micros, *self._cell(market, size)
-        )
+        chance = shader.chance(choice.price_micros, market.floor_micros, *self._cell(market, size))
         return choice._replace(p_win=chance)
 
     def _haunted(self, ghost: Choice, candidates: Sequence[Candidate]) -> list[Candidate]:

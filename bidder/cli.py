@@ -21,6 +21,7 @@ from bidder.settings import Settings
 from bidder.yamlfiles import InvalidFile
 
 if TYPE_CHECKING:
+    from bidder.campaigns.catalogue import Catalogue
     from bidder.store.links import Links
 
 T = TypeVar("T")
@@ -166,11 +167,15 @@ def explain_request(
 
 @app.command()
 def report(
+    what: Annotated[
+        str, typer.Argument(help="intrusiveness: how the ads were felt. Left out: all else.")
+    ] = "",
     by: Annotated[str, typer.Option(help="Dimensions, separated by commas.")] = "line_item,day",
     since: Moment = "",
     until: Moment = "",
     zone: Annotated[str, typer.Option(help="Time zone of hours and days.")] = "UTC",
     format: Annotated[str, typer.Option(help="table, csv or json.")] = "table",
+    plot: Annotated[Path | None, typer.Option(help="Of intrusiveness: a picture too.")] = None,
     config: Config = CONFIG,
 ) -> None:
     """What was bid, won, shown, clicked, sold and spent, from the event log."""
@@ -180,17 +185,31 @@ def report(
     if format not in ("table", "csv", "json"):
         raise _fail(f"no format {format!r}; there are table, csv and json")
     events = _settings(config).state_dir / "events"
+    start = _moment(since).timestamp() if since else None
+    end = _moment(until).timestamp() if until else None
+    if what == "intrusiveness":
+        typer.echo(_felt(events, config, start, end, plot))
+        return
+    if what:
+        raise _fail(f"no report {what!r}; there is intrusiveness")
     try:
-        table = made(
-            events,
-            [name.strip() for name in by.split(",")],
-            _moment(since).timestamp() if since else None,
-            _moment(until).timestamp() if until else None,
-            zone=zone,
-        )
+        table = made(events, [name.strip() for name in by.split(",")], start, end, zone=zone)
     except ValueError as problem:
         raise _fail(str(problem)) from None
     typer.echo(render(table, format))  # type: ignore[arg-type]  # checked above
+
+
+def _felt(
+    events: Path, config: Path, since: float | None, until: float | None, picture: Path | None
+) -> str:
+    """The report on intrusiveness; draws it too, if asked to."""
+    from bidder.events import intrusiveness
+
+    settings = {item.path: item.intrusiveness for item in _catalogue(config).line_items}
+    found = intrusiveness.report(events, settings, since, until)
+    if picture is not None:
+        intrusiveness.plot(found, picture)
+    return intrusiveness.render(found)
 
 
 @app.command()
@@ -385,14 +404,20 @@ def _change_stops(command: str, what: str, config: Path) -> bool:
     return _with_store(given, run)
 
 
-def _paths(config: Path) -> set[str]:
-    """What can be stopped: advertisers, campaigns and line items, by path."""
+def _catalogue(config: Path) -> "Catalogue":
+    """The campaigns of a configuration; ends the command if they are wrong."""
     from bidder.campaigns.loading import load
 
     try:
         catalogue, _ = load(config / "campaigns", now=datetime.now(UTC))
     except InvalidFile as found:
         sys.exit("\n".join(map(str, found.problems)))
+    return catalogue
+
+
+def _paths(config: Path) -> set[str]:
+    """What can be stopped: advertisers, campaigns and line items, by path."""
+    catalogue = _catalogue(config)
     return {
         *(advertiser.id for advertiser in catalogue.advertisers),
         *(campaign.path for campaign in catalogue.campaigns),
@@ -400,12 +425,5 @@ def _paths(config: Path) -> set[str]:
     }
 
 
-def _advertisers(config: Path) -> dict[int, str]:
-    """The advertisers of a configuration by 32-bit id."""
-    from bidder.ids import hash32
-
-    return {hash32(path): path for path in _paths(config) if "/" not in path}
-
-
 cli_rights.register(people_app, events_app, _settings, _with_store, _fail)
-cli_crm.register(app, _settings, _with_store, _advertisers, _fail)
+cli_crm.register(app, _settings, _with_store, _catalogue, _fail)

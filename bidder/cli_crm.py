@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +13,7 @@ from bidder.settings import Settings
 from bidder.yamlfiles import InvalidFile
 
 if TYPE_CHECKING:
+    from bidder.campaigns.catalogue import Catalogue
     from bidder.crm.building import Preview
     from bidder.crm.importing import Imported
     from bidder.crm.segments import Segments
@@ -28,10 +29,10 @@ def register(
     app: typer.Typer,
     settings_in: Callable[[Path], Settings],
     with_store: WithStore,
-    advertisers_in: Callable[[Path], Mapping[int, str]],
+    catalogue_in: "Callable[[Path], Catalogue]",
     fail: Callable[[str], typer.Exit],
 ) -> None:
-    """Add the commands. `advertisers_in` gives the advertisers of a configuration by 32-bit id."""
+    """Add the commands. `catalogue_in` gives the campaigns of a configuration."""
     crm = typer.Typer(no_args_is_help=True, help="A company's own data.")
     segments = typer.Typer(no_args_is_help=True, help="Segments of people.")
     app.add_typer(crm, name="crm")
@@ -51,10 +52,8 @@ def register(
         given = settings_in(config)
         try:
             meaning, rules = mappings.load(mapping), setup.segments(config)
-            names = {
-                **advertisers_in(config),
-                **setup.advertiser_names(meaning.advertiser),
-            }
+            catalogue = catalogue_in(config)
+            names = {**_advertisers(catalogue), **setup.advertiser_names(meaning.advertiser)}
             pseudonyms = setup.pseudonyms(given, meaning.country)
         except (InvalidFile, ValueError) as found:
             raise fail(_shown(found)) from None
@@ -62,7 +61,10 @@ def register(
 
         async def run(links: "Links") -> str:
             from bidder.crm.importing import Checkpoint, Rejects, fingerprint, import_files
+            from bidder.events.log import EventLog
+            from bidder.server.selling import Seller
 
+            log = EventLog(given.state_dir / "events" / "import")
             present = [path for path in files if path.exists()]
             missing = [f"{path}: no such file" for path in files if not path.exists()]
             folder = given.state_dir / "imports"
@@ -73,7 +75,7 @@ def register(
                 with _Bar() as bar:
                     done = await import_files(
                         links,
-                        setup.writer(links, given, rules, names),
+                        setup.writer(links, given, rules, names, Seller(catalogue, log).sold),
                         meaning,
                         present,
                         pseudonyms,
@@ -85,6 +87,7 @@ def register(
                     )
             finally:
                 refused.close()
+                await log.close()
             done.problems += missing
             seconds = time.monotonic() - began
             grown = await _memory(links) - before
@@ -129,7 +132,7 @@ def register(
         from bidder.crm import building, setup
 
         given = settings_in(config)
-        rules, names = _rules(config, fail), advertisers_in(config)
+        rules, names = _rules(config, fail), _advertisers(catalogue_in(config))
 
         async def run(links: "Links") -> str:
             began = time.monotonic()
@@ -145,6 +148,10 @@ def register(
             )
 
         typer.echo(with_store(given, run))
+
+
+def _advertisers(catalogue: "Catalogue") -> dict[int, str]:
+    return {each.id32: each.id for each in catalogue.advertisers}
 
 
 def _rules(config: Path, fail: Callable[[str], typer.Exit]) -> "Segments":

@@ -27,7 +27,6 @@ from bidder.store.breaker import StoreUnavailable
 from bidder.store.coalesce import Reader, Scripts
 from bidder.trace import Trace
 
-
 STAGES_EVERY = 64
 """The stages of one request in so many are timed."""
 

@@ -4,8 +4,8 @@ PORT, OPS_PORT and STATE_DIR move what two installations on one machine must not
 from the environment only: BIDDER_TOKEN_KEY seals tokens (64 hexadecimal digits; several, separated
 by commas, while rotating: the first seals, all open), BIDDER_OPS_TOKEN guards the ops port's
 changes. BIDDER_CRM_KEY hashes what the CRM calls people (as BIDDER_TOKEN_KEY: the first hashes, the
-others still find). BIDDER_TOMBSTONE_KEY marks who was erased (likewise; keep the old ones as long as
-tombstones last). Without one of these keys one is made and kept in the state folder.
+others still find). BIDDER_TOMBSTONE_KEY marks who was erased (likewise; keep the old ones as long
+as tombstones last). Without one of these keys one is made and kept in the state folder.
 """
 
 import os

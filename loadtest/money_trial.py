@@ -4,9 +4,10 @@
     python -m loadtest.money_trial --kill                  one of them killed half-way
     python -m loadtest.money_trial --hours 24 --rate 40 --pacing ahead --plot build/ahead.png
 
-A clock of its own, the project's books, pacing, scripts and applier, and a real store. The exchange
-decides every auction at once and keeps the invoice by which all is judged; what it tells us comes up
-to a minute late, out of order, some of it twice, and a part of the billings and of the pixels never.
+A clock of its own, the project's books, pacing, scripts and applier, and a real store. The
+exchange decides every auction at once and keeps the invoice by which all is judged; what it tells
+us comes up to a minute late, out of order, some of it twice, and a part of the billings and of the
+pixels never.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -25,7 +27,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from bidder.campaigns import catalogue
-from bidder.events.schema import BillingEvent, ImpressionEvent, LossEvent, Notice, decode
+from bidder.events.schema import BillingEvent, ImpressionEvent, LossEvent, decode
 from bidder.ids import hash32, to_text
 from bidder.metrics import Metrics
 from bidder.money import impression_cost
@@ -35,15 +37,15 @@ from bidder.pricing.counting import overdue
 from bidder.pricing.curve import Plan, Traffic, open_hours
 from bidder.pricing.leases import Hold
 from bidder.pricing.pacing import FRONT, ahead
-from bidder.pricing.shading import shade
+from bidder.pricing.shading import DEFAULT_SHARE
 from bidder.store.breaker import Breaker
 from bidder.store.coalesce import Scripts
 from bidder.store.connect import connect
 from bidder.store.embedded import EmbeddedStore
 from bidder.store.links import Links
 
-TICK_SECONDS = 0.25
-"""As often as workers renew their leases."""
+TICK_SECONDS = 0.5
+"""As often as busy workers renew their leases."""
 SWEEP_TICKS = 20
 AFTER_SECONDS = 2100
 """How long the notices are followed after the last bid: past the last inferred billing."""
@@ -53,8 +55,9 @@ PRICE_SPREAD = 0.6
 """Sigma of the logarithm of values and of prices to beat."""
 CURVE_POINTS = 2000
 EXCHANGES = ("alpha", "beta")
-"""Alpha is first price and never says what is lost; beta is second price and does."""
-FIRST, SECOND = 1, 2
+"""Alpha is first price and never says what is lost; beta is second price and does. Without a
+model, first-price bids are a fixed share of the value."""
+Heard = BillingEvent | ImpressionEvent | LossEvent
 DAY = datetime(2026, 11, 20, tzinfo=ZoneInfo("Europe/Paris"))
 
 
@@ -139,7 +142,7 @@ class Market:
         self.invoice = self.bids = self.wins = 0
         self._trial, self._item, self._plan, self._start = trial, item, plan, start
         self._random = np.random.default_rng(trial.seed)
-        self._due: dict[int, list[Notice]] = {}
+        self._due: dict[int, list[Heard]] = {}
         self._phase = self._random.uniform(0, 2 * np.pi)
 
     def count(self, now: float) -> int:
@@ -159,10 +162,10 @@ class Market:
         """A worker bids in so many auctions."""
         values, prices = self.draw(count)
         beta = self._random.random(count) < self._trial.beta
-        for worth, price, second in zip(
-            (values * factor).astype(int).tolist(), prices.tolist(), beta.tolist(), strict=True
+        bids = np.where(beta, values, DEFAULT_SHARE * values) * factor
+        for bid, price, second in zip(
+            bids.astype(int).tolist(), prices.tolist(), beta.tolist(), strict=True
         ):
-            bid = shade(worth, 0, SECOND if second else FIRST)
             exchange = EXCHANGES[second]
             seconds = NOTICE_LAG_SECONDS + EXP_SECONDS
             hold = books.hold(self._item, bid, now, exchange, seconds) if bid else None
@@ -174,7 +177,7 @@ class Market:
             elif second:
                 self._say(now, LossEvent(**self._common(now, exchange, bid, hold)))
 
-    def notices(self, now: float) -> list[Notice]:
+    def notices(self, now: float) -> list[Heard]:
         """What arrives by now."""
         return self._due.pop(round(now / TICK_SECONDS), [])
 
@@ -187,15 +190,13 @@ class Market:
         if self._random.random() >= self._trial.lost:
             self._say(now, ImpressionEvent(**common))
 
-    def _say(self, now: float, notice: Notice) -> None:
+    def _say(self, now: float, notice: Heard) -> None:
         times = 2 if self._random.random() < self._trial.repeated else 1
         for _ in range(times):
             late = now + self._random.uniform(TICK_SECONDS, self._trial.lag_seconds)
-            heard = round(late / TICK_SECONDS)
-            told = replace_time(notice, heard * TICK_SECONDS)
-            self._due.setdefault(heard, []).append(told)
+            self._due.setdefault(round(late / TICK_SECONDS), []).append(notice)
 
-    def _common(self, now: float, exchange: str, bid: int, hold: Hold) -> dict[str, object]:
+    def _common(self, now: float, exchange: str, bid: int, hold: Hold) -> dict[str, Any]:
         item = self._item
         owner = item.campaign.advertiser.id32
         return {
@@ -214,12 +215,6 @@ class Market:
             "hold_until": float(hold.until),
             "day": hold.day,
         }
-
-
-def replace_time(notice: Notice, time: float) -> Notice:
-    """The same notice, heard at another time."""
-    fields = {name: getattr(notice, name) for name in notice.__struct_fields__}
-    return type(notice)(**{**fields, "time": time})
 
 
 class Worker:
@@ -260,8 +255,7 @@ async def play(trial: Trial, links: Links, say: Callable[[str], None]) -> Outcom
         now = start + tick * TICK_SECONDS
         if trial.kill and tick == ticks // 2:
             workers[0] = Worker("another", whole)
-        for worker in workers:
-            await worker.tick(scripts, now)
+        await asyncio.gather(*[worker.tick(scripts, now) for worker in workers])
         if tick < ticks:
             bid_all(market, workers, campaign.id32, now)
             if tick % every == 0:
@@ -300,7 +294,7 @@ def sized(trial: Trial) -> int:
     plan = Plan(Traffic(), whole.campaigns[0], frozenset(range(168)), DAY.date().isoformat())
     market = Market(replace(trial, seed=trial.seed + 1), whole.line_items[0], plan, 0.0)
     values, prices = market.draw(400_000)
-    bids = np.array([shade(int(value), 0, FIRST) for value in values.tolist()])
+    bids = DEFAULT_SHARE * values
     first, second = np.where(bids >= prices, bids, 0), np.where(values >= prices, prices, 0)
     mean = (1 - trial.beta) * first.mean() + trial.beta * second.mean()
     return int(trial.wanted * trial.rate * trial.hours * 3600 * mean / 1000)
@@ -327,17 +321,19 @@ def plot(outcome: Outcome, trial: Trial, path: Path) -> None:
 
 async def on_a_store(trial: Trial, say: Callable[[str], None]) -> Outcome:
     """`play` on a real server of its own, gone afterwards."""
-    with TemporaryDirectory(prefix="money-trial-") as folder:
-        with EmbeddedStore(Path(folder), {"appendonly": "no"}) as server:
-            client = connect(server.url, timeout_seconds=30.0)
-            clock = asyncio.get_running_loop().time
-            links = Links(client, Breaker(clock), timeout_seconds=30.0)
-            await links.ping()
-            try:
-                return await play(trial, links, say)
-            finally:
-                await links.aclose()
-                await client.aclose()
+    with (
+        TemporaryDirectory(prefix="money-trial-") as folder,
+        EmbeddedStore(Path(folder), {"appendonly": "no"}) as server,
+    ):
+        client = connect(server.url, timeout_seconds=30.0)
+        clock = asyncio.get_running_loop().time
+        links = Links(client, Breaker(clock), timeout_seconds=30.0)
+        await links.ping()
+        try:
+            return await play(trial, links, say)
+        finally:
+            await links.aclose()
+            await client.aclose()
 
 
 def main() -> None:
@@ -358,7 +354,7 @@ def main() -> None:
     outcome = uvloop.run(on_a_store(trial, lambda line: print(line, flush=True)))
     took = (datetime.now(UTC) - began).total_seconds()
     print(
-        f"{trial.workers} workers, {outcome.bids:,} bids ({trial.rate:,.0f}/s for {trial.hours:g} h)"
+        f"{trial.workers} workers, {trial.hours:g} h, {outcome.bids:,} bids"
         f", {outcome.wins:,} wins, {'one killed' if trial.kill else 'none killed'}; {took:.0f} s\n"
         f"budget    {outcome.budget_micros:>15,} micros\n"
         f"invoice   {outcome.invoice_micros:>15,}  overspend {outcome.overspend:.3%}, "

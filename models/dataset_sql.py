@@ -167,7 +167,7 @@ SELECT {_FEATURES},
        by_click IS NOT NULL AS _conversion, by_click - coalesce(clicked_at, time)
            AS _conversion_delay,
        by_view IS NOT NULL AS _view_conversion, by_view - time AS _view_delay,
-       coalesce(sales_micros, 0) / 1e6 AS _sales, 1.0 AS _weight
+       coalesce(sales_micros, 0) / 1e6 AS _sales, 1::DOUBLE AS _weight
 FROM billed LEFT JOIN (
     SELECT bid_id, min(time) FILTER (touch = 'click') AS by_click,
            min(time) FILTER (touch = 'view') AS by_view, sum(value_micros) AS sales_micros

@@ -89,7 +89,7 @@ class Maker:
         ]  # fmt: skip
         # A bid's line with holes, so that two million of them take a minute and not an hour.
         self._bids = [_bid(row) for row in rows]
-        self._notices = {
+        self._notices: dict[type[Notice], list[str]] = {
             kind: _notice(kind)
             for kind in (BillingEvent, ImpressionEvent, ClickEvent, ConversionEvent)
         }

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from bidder.pricing.market import DIRECTORY as MARKET
 from bidder.scoring import manifest
 from bidder.scoring.model import ModelError, Scorer
 
@@ -57,6 +58,9 @@ def promote(challenger: Path, evaluation: Mapping[str, Any], root: Path, now: da
         rmtree(scratch, ignore_errors=True)
         root.mkdir(parents=True, exist_ok=True)
         copytree(challenger.resolve(), scratch)
+        learnt = root / CURRENT / MARKET
+        if learnt.is_dir() and not (scratch / MARKET).exists():
+            copytree(learnt, scratch / MARKET)  # what was learnt of prices goes on serving
         scratch.replace(target)
     return switch(root, version, "promoted", now)
 

@@ -26,6 +26,7 @@ from bidder.campaigns.rates import load_rates
 from bidder.engine import Engine
 from bidder.events.files import file_name
 from bidder.events.forgotten import Forgotten
+from bidder.events.log import EventLog
 from bidder.events.schema import AnyEvent, Event, Notice, encode
 from bidder.exchanges.profile import Exchange
 from bidder.metrics import Metrics
@@ -208,14 +209,16 @@ class _Session:
         self.scripts = scripts
         self.books = Books("trial", exchange.notice_lag_seconds + 300)
         self.books.adopt(trial.catalogue)
+        # The diary is no `EventLog`, with its thread and its disk, but takes what one takes.
+        log = cast(EventLog, self.diary)
         self.engine = Engine(
             self.serving, _patient(policy(trial.settings)), self.books, Reader(self.links),
-            scripts, answerer, self.diary, cells, self.random, lambda: self.now, loop.time,
-        )  # type: ignore[arg-type]  # fmt: skip
-        self.tracking = Tracking(
-            self.engine, tokens, answerer, self.diary, cells,  # type: ignore[arg-type]
-            lambda: self.now, Forgotten(Path("/nonexistent")),
+            scripts, answerer, log, cells, self.random, lambda: self.now, loop.time,
         )  # fmt: skip
+        nobody = Forgotten(Path("/nonexistent"))
+        self.tracking = Tracking(
+            self.engine, tokens, answerer, log, cells, lambda: self.now, nobody
+        )
         lag = {EXCHANGE: exchange.notice_lag_seconds + 300}
         self.applier = Applier(scripts, cells, trial.settings.retention.ledger, lag)
 

@@ -127,7 +127,9 @@ def _sampled(content: pa.Table, negatives: float) -> pa.Table:
 
 def _table(parts: Sequence[pa.Table], given: Mapping[str, float]) -> Table:
     """One table of several; `elapsed` follows from the time that the log was read, if given."""
-    content = pa.concat_tables(parts)
+    # By name and type alone: which columns may be null differs from day to day.
+    plain = [pa.Table.from_arrays(part.columns, names=part.column_names) for part in parts]
+    content = pa.concat_tables(plain)
     try:
         columns = [content.column(name).to_numpy() for name in features.NAMES]
         labels = {

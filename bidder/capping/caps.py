@@ -47,9 +47,9 @@ REASON: dict[Level, NoBid] = {
 
 
 class Limit(NamedTuple):
-    """At most `count` events in any `seconds` (0 = ever), and what the trader wrote for it."""
+    """At most `most` events in any `seconds` (0 = ever), and what the trader wrote for it."""
 
-    count: int
+    most: int
     seconds: int
     written: Cap | Silence
 
@@ -66,7 +66,7 @@ class Rule(NamedTuple):
     """Where the folded ones of these events are counted; none for clicks and conversions."""
     least: int
     most: int
-    """The smallest and the largest `count`."""
+    """The smallest and the largest `most` of the limits."""
     longest: float
     """The longest `seconds`, infinite where any limit is for ever."""
     limits: tuple[Limit, ...]
@@ -100,20 +100,20 @@ def rules(line_item: LineItem, creative: int) -> tuple[Rule, ...]:
     for silence in line_item.silences:
         mask = ANY_CHANNEL << 4 | Kind[silence.after.upper()]
         limits.setdefault((silence.level, mask), []).append(Limit(1, silence.seconds, silence))
-    return tuple(_rule(WORD[level], names[level], mask, same)
-                 for (level, mask), same in limits.items())  # fmt: skip
+    made = [_rule(WORD[level], names[level], mask, same) for (level, mask), same in limits.items()]
+    return tuple(sorted(made, key=lambda rule: (rule.mask, rule.word)))  # `verdict` needs it
 
 
 def _rule(word: int, name: int, mask: int, limits: Iterable[Limit]) -> Rule:
     folded = [c for c in Channel if mask >> 4 >> c & 1] if mask & 15 == Kind.IMPRESSION else []
-    ordered = tuple(sorted(limits, key=lambda limit: limit.count))
+    ordered = tuple(sorted(limits, key=lambda limit: limit.most))
     return Rule(
         word,
         name,
         mask,
         tuple(total_key(name, channel) for channel in folded),
-        ordered[0].count,
-        ordered[-1].count,
+        ordered[0].most,
+        ordered[-1].most,
         max(limit.seconds or inf for limit in ordered),
         ordered,
     )
@@ -132,16 +132,20 @@ def verdict(ledger: Ledger, rules: Sequence[Rule]) -> Verdict | None:
     """
     if not ledger.raw:
         return None
-    now = ledger.now
+    now, has_folded = ledger.now, ledger.folded_until > 0
     worst: Verdict | None = None
+    many = mask = 0
     for rule in rules:
-        times = ledger.times(rule.word, rule.name, rule.mask)
-        if ledger.folded_until and rule.totals:
+        least = rule.least
+        if rule.mask == mask and many < least and not has_folded:
+            continue  # levels nest: a narrower one has no more than the one before
+        mask = rule.mask
+        times = ledger.times(rule.word, rule.name, mask)
+        if has_folded and rule.totals:
             folded = ledger.folded(rule.totals, rule.most)
             if folded:
                 times = sorted(times + folded)
         many = len(times)
-        least = rule.least
         if many < least or times[-least] + rule.longest <= now:
             continue
         for count, seconds, written in rule.limits:

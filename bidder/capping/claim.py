@@ -107,7 +107,7 @@ async def absorb(
     """Add packed records to a person's ledger, those it has not: how many were new.
 
     `other` is the ledger of a person who was merged into this one, and `mark` (8 bytes) stands for
-    that merge: however often it is done, the totals count once. A contact older than
+    that merge: however often it is done, it counts once. A contact older than
     `KEEP_SECONDS` must not be given: it would be folded, and counted again the next time.
     """
     call = _call("absorb", now, ttl_seconds, mark, other, *records)

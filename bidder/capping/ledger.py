@@ -28,6 +28,7 @@ from itertools import compress
 from struct import Struct as Layout
 from struct import error
 
+import numpy as np
 from msgspec import Struct
 
 HEADER_BYTES = 16
@@ -45,6 +46,7 @@ _IMPRESSION, _RESERVATION = 1, 4
 
 _HEADER = Layout("<BxHIII")
 _COUNT = Layout("<II")
+_NUMBER = np.dtype("<u4")
 _RECORD = Layout("<IBBHIIIII8s")
 
 EVERYONE, ADVERTISER, CAMPAIGN, LINE_ITEM, CREATIVE, PAGE = 0, 2, 3, 4, 5, 6
@@ -124,12 +126,11 @@ class Ledger:
     """
 
     __slots__ = (
-        "_columns",
         "_found",
+        "_numbers",
         "_records_at",
         "_times",
         "_whats",
-        "_words",
         "folded_until",
         "now",
         "raw",
@@ -141,7 +142,6 @@ class Ledger:
         """Raises `ValueError` if `raw` is not a ledger."""
         self.raw = raw
         self.now = now
-        self._columns: dict[tuple[int, int], list[int]] = {}
         self._found: dict[tuple[int, int, int], list[int]] = {}
         self._times: list[int] = []
         self._whats = b""
@@ -157,8 +157,8 @@ class Ledger:
         self._records_at = start = HEADER_BYTES + totals * TOTAL_BYTES
         if layout != 1 or len(raw) < start or (len(raw) - start) % RECORD_BYTES:
             raise ValueError(f"not a ledger of layout 1: {len(raw)} bytes, {totals} totals")
-        self._words = memoryview(raw)[start:].cast("I")
-        self._times = self._words[::_RECORD_WORDS].tolist()
+        self._numbers = np.frombuffer(raw, _NUMBER, offset=start)
+        self._times = self._numbers[::_RECORD_WORDS].tolist()
         self._whats = raw[start + 4 :: RECORD_BYTES]
         if _RESERVATION in self._whats:
             self._whats = self._settled()
@@ -166,10 +166,10 @@ class Ledger:
     def _settled(self) -> bytes:
         """What the records come to at `now`: reservations are exposures, or nothing any more."""
         whats = bytearray(self._whats)
-        holds = self._words[1::_RECORD_WORDS]
+        holds = self._numbers[1::_RECORD_WORDS]
         at = whats.find(_RESERVATION)
         while at >= 0:
-            if self._times[at] + (holds[at] >> 16) > self.now:
+            if self._times[at] + int(holds[at] >> 16) > self.now:
                 whats[at] = _IMPRESSION
                 self._times[at] = self.now
             else:
@@ -197,29 +197,16 @@ class Ledger:
         return found
 
     def _select(self, word: int, name: int, mask: int) -> list[int]:
-        if not self._times:
-            return []
-        times = self._column(0, mask)
-        if word:
-            owners = self._column(word, mask)
-            many = owners.count(name)  # a fifth of what selecting costs, and usually enough
-            if not many:
-                return []
-            if many < len(owners):
-                times = [time for time, owner in zip(times, owners) if owner == name]  # noqa: B905
-        return sorted(times)
-
-    def _column(self, word: int, mask: int) -> list[int]:
-        """One field of the records of this kind in these channels, in the ledger's order."""
-        key = (word, mask)
-        column = self._columns.get(key)
-        if column is None:
-            column = self._words[word::_RECORD_WORDS].tolist() if word else self._times
-            chosen = self._whats.translate(_chooser(mask))
+        chosen = self._whats.translate(_chooser(mask))
+        if word and chosen:
+            # numpy compares 64 numbers in a third of the time that a list takes to be made.
+            same = self._numbers[word::_RECORD_WORDS] == name
             if 0 in chosen:
-                column = list(compress(column, chosen))
-            self._columns[key] = column
-        return column
+                same &= np.frombuffer(chosen, np.bool_)
+            chosen = same.tobytes()
+        if 0 not in chosen:
+            return sorted(self._times)
+        return sorted(compress(self._times, chosen)) if 1 in chosen else []
 
     def folded(self, keys: tuple[bytes, ...], most: int) -> list[int]:
         """Times of the folded impressions under these `total_key`s, at most `most` of each.
@@ -242,9 +229,10 @@ class Ledger:
         """Whose ads stand on this page view already, or may yet."""
         if not page or page.to_bytes(4, "little") not in self.raw:
             return set()
-        mask = ANY_CHANNEL << 4 | Kind.IMPRESSION
-        pages = zip(self._column(PAGE, mask), self._column(ADVERTISER, mask), strict=True)
-        return {advertiser for shown_on, advertiser in pages if shown_on == page}
+        shown = self._whats.translate(_chooser(ANY_CHANNEL << 4 | _IMPRESSION))
+        rows = self._numbers.reshape(-1, _RECORD_WORDS)
+        here = (rows[:, PAGE] == page) & np.frombuffer(shown, np.bool_)
+        return set(rows[here, ADVERTISER].tolist())
 
     def plus(self, record: Record) -> "Ledger":
         """This ledger as it will be with one more record: for counting, never for storing."""

@@ -4,10 +4,10 @@ Pure functions: a query, a cookie and a permission in, an answer and a change ou
 permission there is neither: no cookie, no change, nothing to store.
 
 `GET /track/visit` parameters: `a` advertiser, `e` what happened (page, product, basket, emptied,
-purchase), `v` value, `o` order id, `n` products, `c` category. For a customer who has logged in `crm`
-or `email_sha256`, with `until` and `sig`, by which the advertiser's server vouches for it: a browser
-that could say by itself who it is could read about anybody. `GET /sync/{exchange}`: `uid`, what the exchange calls the browser. Both:
-`gdpr`, `gdpr_consent`, `gpp`, `gpp_sid`, `us_privacy`.
+purchase), `v` value, `o` order id, `n` products, `c` category. For a customer who has logged in,
+`crm` or `email_sha256`, with `until` and `sig`, by which the advertiser's server vouches for it: a
+browser that could say by itself who it is could read about anybody. `GET /sync/{exchange}`: `uid`,
+what the exchange calls the browser. Both: `gdpr`, `gdpr_consent`, `gpp`, `gpp_sid`, `us_privacy`.
 """
 
 import hmac
@@ -22,9 +22,9 @@ from msgspec import Struct
 from pydantic import Field
 
 from bidder.crm.activity import Kind
+from bidder.crm.batch import Change
 from bidder.crm.live import BadEvent, Entry, identifiers, made
 from bidder.crm.pseudonyms import Identifier, Pseudonyms
-from bidder.crm.writing import Change
 from bidder.ids import to_text
 from bidder.person import Profile
 from bidder.privacy import Permission

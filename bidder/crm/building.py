@@ -10,9 +10,10 @@ from msgspec import Struct
 
 from bidder.crm.activity import Keep
 from bidder.crm.asking import Crowd, members
+from bidder.crm.batch import Written
 from bidder.crm.deriving import fresh
 from bidder.crm.segments import Segments
-from bidder.crm.writing import Writer, Written
+from bidder.crm.writing import Writer
 from bidder.people.reading import decode_profile
 from bidder.store import keys
 from bidder.store.coalesce import Reader

@@ -15,9 +15,10 @@ from msgspec import Struct
 
 from bidder.crm import activity, columns
 from bidder.crm.activity import DTYPE, Kind
+from bidder.crm.blocks import Block
 from bidder.crm.mapping import HASHED, Mapping, Source_, format_of
 from bidder.crm.pseudonyms import BadName, Pseudonyms
-from bidder.crm.rows import Block, read
+from bidder.crm.rows import read
 from bidder.ids import hash32
 from bidder.people.identity import Identifier, normal, usable
 from bidder.people.records import MAX_IDENTIFIERS
@@ -161,6 +162,8 @@ class Gathered:
         self.categories: dict[str, int] = {}
         self.told: dict[int, Profile] = {}
         """Identifier number -> what such a row says that the person told us."""
+        self.named: list[Numbers] = []
+        """Numbers of the identifiers that rows are of; one that is only bridged to is nobody."""
         self._mapping = mapping
         self._advertiser = hash32(mapping.advertiser)
         self._keep = keep
@@ -274,6 +277,7 @@ class _Rows:
             primary = np.where((primary < 0) & (numbers >= 0), numbers, primary)
         self._reject(primary < 0, lambda row: reasons.get(row, "the row names nobody"))
         self._all.tally.dropped -= len([row for row in reasons if not self._good[row]])
+        self._all.named.append(np.unique(primary[self._good]))
         for one, other in np.unique(np.concatenate(pairs, axis=1), axis=1).T.tolist():
             self._all.tally.kept_apart += not names.link(one, other)
         return primary

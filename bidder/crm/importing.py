@@ -24,11 +24,12 @@ from bidder.capping import Kind as Touch
 from bidder.capping.ledger import KEEP_SECONDS
 from bidder.capping.ledger import RECORD_BYTES as LEDGER_BYTES
 from bidder.crm.activity import MAX_RECORDS, RECORD_BYTES, Keep, Kind, united
+from bidder.crm.batch import Change, Written
+from bidder.crm.blocks import Unreadable
 from bidder.crm.gathering import Gathered, Names, Numbers, Tally
 from bidder.crm.mapping import Mapping, format_of
 from bidder.crm.pseudonyms import Pseudonyms
-from bidder.crm.rows import Unreadable
-from bidder.crm.writing import Change, Writer, Written
+from bidder.crm.writing import Writer
 from bidder.person import Profile
 from bidder.store import keys
 from bidder.store.links import Links
@@ -220,11 +221,12 @@ class _Sorted:
         names = gathered.names
         records, who, (seen_who, seen_at) = gathered.taken()
         roots = names.roots()
-        touched = np.unique(np.concatenate([roots, np.empty(0, np.int64)]))
+        touched = np.unique(roots[np.concatenate([who[:0], *gathered.named])])
+        gathered.named.clear()
         self.people = len(touched)
         self._names = names
-        self._now = now
         group = np.searchsorted(touched, roots)
+        group[~np.isin(roots, touched)] = self.people  # nobody, this time
         order = np.argsort(group[who] << 32 | records["time"].astype(np.int64), kind="stable")
         self._records = records[order]
         owner = group[who][order]

@@ -23,12 +23,12 @@ from bidder.capping.ledger import KEEP_SECONDS, Record
 from bidder.capping.ledger import Kind as Touch
 from bidder.crm import activity
 from bidder.crm.activity import NAMES, Kind
+from bidder.crm.batch import Change
 from bidder.crm.columns import MAX_AMOUNT
 from bidder.crm.gathering import EARLIEST, FUTURE_SECONDS
 from bidder.crm.importing import CHANNELS, contact_keys
 from bidder.crm.mapping import HASHED
 from bidder.crm.pseudonyms import BadName, Identifier, Pseudonyms
-from bidder.crm.writing import Change
 from bidder.ids import hash32
 from bidder.money import to_micros
 from bidder.people.identity import normal, usable

@@ -18,6 +18,9 @@ import pyarrow.parquet
 
 DAY = 86400
 DAYS = 390
+BROWSER = "retail-demo"
+"""Somebody who always left a basket just now: the one that `config/crm/request.json` asks about."""
+BASKET_AGE = 7200
 CATEGORIES = ("suspensions", "lampadaires", "appliques", "lampes-de-bureau",
               "luminaires-exterieurs", "decoration")  # fmt: skip
 STORES = ("Lyon Bellecour", "Lille Vieux-Bourse", "Paris Charonne", "Nantes Graslin")
@@ -143,6 +146,12 @@ class _Shop:
             "category": np.where(event == "page", "", self._categories(n)),
             "basket_value": np.where(basket, _prices(random, n), empty),
             "basket_items": np.where(basket, (random.poisson(0.7, n) + 1).astype(str), empty),
+        }
+        left = (str(np.datetime64(self._now - BASKET_AGE, "s")), "add_to_cart", "", BROWSER,
+                "suspensions", "129.00", "1")  # fmt: skip
+        columns = {
+            name: np.append(values, last)
+            for (name, values), last in zip(columns.items(), left, strict=True)
         }
         _write_csv(path, columns)
         return path

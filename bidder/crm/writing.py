@@ -13,25 +13,23 @@ from random import Random
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from bidder import capping
 from bidder.crm.activity import (
     PURCHASES,
     RECORD_BYTES,
     Keep,
-    united,
 )
+from bidder.crm.batch import ABSENT, Batch, Change, Person, Written, grown, told_profile
 from bidder.crm.deriving import derived, fresh, last_heard
-from bidder.crm.merging import Lives, merge, why_apart
+from bidder.crm.merging import Lives, merge
 from bidder.crm.segments import Segments
-from bidder.ids import new_person_id
 from bidder.people.identity import Identifier
 from bidder.people.loading import decode_identifiers, followed
 from bidder.people.reading import decode_profile, encode_profile
-from bidder.people.records import MAX_IDENTIFIERS
-from bidder.person import Profile, kept
+from bidder.person import Profile
 from bidder.store import keys
+from bidder.store.breaker import StoreUnavailable
 from bidder.store.coalesce import Reader, Scripts
 from bidder.store.digest import digest
 from bidder.store.link import Command
@@ -39,10 +37,9 @@ from bidder.store.links import Links
 from bidder.store.scan import scan
 from bidder.tombstones import Tombstones
 
-ATTEMPTS = 6
+ATTEMPTS = 60
+"""Each time, one of those who write the same person at the same moment gets through."""
 _encoder = msgspec.msgpack.Encoder()
-_NOBODY = Profile()
-_ABSENT = digest((None, None, None))
 _MATCHED = "buyeruid."
 
 Sale = Callable[[str, bytes, Sequence[bytes]], Awaitable[None]]
@@ -57,57 +54,6 @@ class Retention(Struct, frozen=True):
     ledger: int
     match: int
     records: Keep
-
-
-class Change(Struct, gc=False):
-    """What is new of one person."""
-
-    ids: tuple[Identifier, ...]
-    """In normal form. Those after the first are linked to it."""
-    records: bytes = b""
-    contacts: tuple[bytes, ...] = ()
-    """Packed records for the ledger, none older than it keeps them."""
-    told: Profile | None = None
-    """Of this: `opted_out`, the consent and its proof, `first_seen`."""
-    former: tuple[Identifier, ...] = ()
-    """The same identifiers under keys that are being rotated out."""
-
-
-class Written(Struct):
-    """What came of writing."""
-
-    people: int = 0
-    new: int = 0
-    merged: int = 0
-    kept_apart: int = 0
-    """Links that were not made, and identifiers not taken."""
-    erased: int = 0
-    """Changes of people who were erased: nothing was written."""
-    objected: int = 0
-    """People of whom nothing was kept but their objection, or the withdrawal of their consent."""
-    outdated: int = 0
-    """People of whom we have heard nothing for longer than they may be kept."""
-    records: int = 0
-    bytes: int = 0
-    """Of the profiles and records written."""
-
-    def add(self, other: "Written") -> None:
-        """Count another's."""
-        for name in self.__struct_fields__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-
-class _Person(Struct):
-    """One person while a batch is under way."""
-
-    pid: str
-    is_new: bool
-    profile: Profile = _NOBODY
-    records: bytes = b""
-    identifiers: list[Identifier] = []
-    read: str = _ABSENT
-    changes: list[Change] = []
-    former: list[Identifier] = []
 
 
 class Writer:
@@ -146,14 +92,13 @@ class Writer:
             if not waiting:
                 return written
             waiting = await self._once(waiting, now, written)
-        written.kept_apart += len(waiting)
-        return written
+        raise StoreUnavailable(f"{len(waiting)} people are being written by too many at once")
 
     async def refresh(self, people: Sequence[str], now: int) -> Written:
         """Judge these people again: segments that no longer hold and records too old drop out."""
         written = Written()
-        states = await self._states([_Person(pid, False) for pid in people])
-        known = [person for person in states if person.read != _ABSENT]
+        states = await self._states([Person(pid, False) for pid in people])
+        known = [person for person in states if person.read != ABSENT]
         await self._store(known, now, written, renew=False)
         return written
 
@@ -164,9 +109,9 @@ class Writer:
         changes = [change for place, change in enumerate(changes) if place not in erased]
         pids = sorted(set(owners.values()))
         states = {
-            person.pid: person for person in await self._states([_Person(p, False) for p in pids])
+            person.pid: person for person in await self._states([Person(p, False) for p in pids])
         }
-        batch = _Batch(owners, states, self._random, written)
+        batch = Batch(owners, states, self._random, written)
         for change in changes:
             batch.add(change)
         for keep, gone in batch.merges:
@@ -224,7 +169,7 @@ class Writer:
         (count,) = await self._links.bulk([("HLEN", keys.FORGOTTEN)])
         return int(count)
 
-    async def _states(self, people: list[_Person]) -> list[_Person]:
+    async def _states(self, people: list[Person]) -> list[Person]:
         """Read into each what the store has of them."""
         asked = []
         for person in people:
@@ -241,19 +186,19 @@ class Writer:
         return people
 
     async def _store(
-        self, people: list[_Person], now: int, written: Written, renew: bool
+        self, people: list[Person], now: int, written: Written, renew: bool
     ) -> list[Change]:
         """Derive and write; the changes of people whom somebody else wrote meanwhile come back.
         `renew`: the people were heard of, so their identifiers are theirs for longer."""
         if not people:
             return []
         for person in people:
-            person.profile = _told(person, now)
-        grown = fresh([_grown(person) for person in people], self._retention.records, now)
+            person.profile = told_profile(person, now)
+        lives = fresh([grown(person) for person in people], self._retention.records, now)
         profiles = [person.profile for person in people]
-        profiles = derived(profiles, grown, self.segments, self.advertisers, now)
+        profiles = derived(profiles, lives, self.segments, self.advertisers, now)
         ready = []
-        for person, profile, records in zip(people, profiles, grown, strict=True):
+        for person, profile, records in zip(people, profiles, lives, strict=True):
             until = last_heard(profile, _last_time(records), now) + self._retention.profile
             written.objected += profile.opted_out or profile.withdrawn > 0
             if until > now:
@@ -278,7 +223,7 @@ class Writer:
     async def _claim(self, ready: list["_Ready"], now: int) -> set[str]:
         """Take the identifiers; the ids of new people of whom one is somebody else's by now."""
         commands: list[Command] = []
-        takers: list[_Person] = []
+        takers: list[Person] = []
         matched, known = now + self._retention.match, now + self._retention.identifier
         for each in ready:
             person, until = each.person, each.until
@@ -340,7 +285,7 @@ class Writer:
 class _Ready(Struct):
     """One person, derived and not written yet."""
 
-    person: _Person
+    person: Person
     profile: Profile
     records: bytes
     until: int
@@ -367,131 +312,3 @@ def _new_purchases(ready: _Ready) -> list[bytes]:
     old = {before[at : at + RECORD_BYTES] for at in range(0, len(before), RECORD_BYTES)}
     every = [after[at : at + RECORD_BYTES] for at in range(0, len(after), RECORD_BYTES)]
     return [record for record in every if record[4] in PURCHASES and record not in old]
-
-
-def _told(person: _Person, now: int) -> Profile:
-    """The profile with what the changes say that the person told us."""
-    profile = person.profile
-    for change in person.changes:
-        told = change.told
-        if told is None:
-            continue
-        first = [each for each in (profile.first_seen, told.first_seen) if each]
-        newer = replace(
-            profile,
-            first_seen=min(first, default=0),
-        )
-        if told.opted_out or told.consent:
-            newer = replace(
-                newer,
-                opted_out=told.opted_out,
-                consent=told.consent,
-                consent_time=told.consent_time,
-                consent_source=told.consent_source,
-            )
-        profile = kept(newer, profile) if told.opted_out or told.consent else newer
-    has_records = person.records or any(change.records for change in person.changes)
-    if not profile.first_seen and not has_records:
-        profile = replace(profile, first_seen=now)
-    return profile
-
-
-def _grown(person: _Person) -> bytes:
-    """The person's records with the new ones, unless they objected."""
-    if person.profile.opted_out or person.profile.withdrawn:
-        return b""
-    records = person.records
-    for change in person.changes:
-        if change.records:
-            records = united(records, change.records) if records else change.records
-    return records
-
-
-class _Batch:
-    """Who the changes of one batch are of: people of the store, and new ones."""
-
-    def __init__(
-        self,
-        owners: dict[Identifier, str],
-        states: dict[str, _Person],
-        random: Random,
-        written: Written,
-    ) -> None:
-        self.merges: list[tuple[str, str]] = []
-        """(who stays, who goes), both in the store, in the order to be done."""
-        self._owners = owners
-        self._states = states
-        self._random = random
-        self._written = written
-        self._touched: dict[str, None] = {}
-
-    def add(self, change: Change) -> None:
-        """Find or make the person, join those whom the change links, take its identifiers."""
-        found = dict.fromkeys(
-            owner for each in (*change.ids, *change.former) if (owner := self._owner(each))
-        )
-        person = self._one_of([self._states[pid] for pid in found])
-        if person is None:
-            pid = new_person_id(self._random)
-            person = self._states[pid] = _Person(pid, True)
-        self._take(person, change)
-        person.changes.append(change)
-        self._touched[person.pid] = None
-
-    def people(self) -> list[_Person]:
-        """Everyone to be written."""
-        return [self._states[pid] for pid in self._touched]
-
-    def _owner(self, identifier: Identifier) -> str:
-        return self._owners.get(identifier, "")
-
-    def _one_of(self, found: list[_Person]) -> _Person | None:
-        """The one person these are, after joining those who may be; the first if they may not."""
-        if not found:
-            return None
-        found.sort(key=_seniority)
-        first = found[0]
-        for other in found[1:]:
-            if why_apart(first.identifiers, other.identifiers):
-                self._written.kept_apart += 1
-            else:
-                self._join(first, other)
-        return first
-
-    def _join(self, keep: _Person, gone: _Person) -> None:
-        for each in gone.identifiers:
-            self._owners[each] = keep.pid
-            if each not in keep.identifiers:
-                keep.identifiers.append(each)
-        for identifier, owner in self._owners.items():
-            if owner == gone.pid:
-                self._owners[identifier] = keep.pid
-        keep.changes = [*keep.changes, *gone.changes]
-        if gone.changes:
-            self._touched[keep.pid] = None
-        if not gone.is_new:
-            self.merges.append((keep.pid, gone.pid))
-        self._touched.pop(gone.pid, None)
-        del self._states[gone.pid]
-
-    def _take(self, person: _Person, change: Change) -> None:
-        for each in change.former:
-            if self._owners.get(each) == person.pid and each in person.identifiers:
-                person.identifiers.remove(each)
-                person.former = [*person.former, each]
-        for each in change.ids:
-            owner = self._owners.get(each)
-            if owner == person.pid:
-                if each not in person.identifiers:
-                    person.identifiers.append(each)
-            elif owner is not None or len(person.identifiers) >= MAX_IDENTIFIERS:
-                self._written.kept_apart += 1
-            else:
-                person.identifiers.append(each)
-                self._owners[each] = person.pid
-
-
-def _seniority(person: _Person) -> tuple[bool, bool, int, str]:
-    """Who stays when two are joined: a customer, who is in the store, whom we knew first."""
-    customer = any(source == "crm" for source, _ in person.identifiers)
-    return not customer, person.is_new, person.profile.first_seen or 1 << 40, person.pid

@@ -125,9 +125,7 @@ class Applier:
             await capping.release(
                 self._scripts, event.person, ids.bid_key(bid_id), now, self._ledger_seconds
             )
-        return await money.resolve(
-            self._scripts, event.ids[1], bid_id, _hold(event), now
-        )
+        return await money.resolve(self._scripts, event.ids[1], bid_id, _hold(event), now)
 
     async def _once(self, event: Notice, kind: str, order: str, now: int) -> str:
         member = ids.from_text(event.bid_id) + order.encode()

@@ -4,7 +4,8 @@ An `Opportunity` says where, on what device, for whom and under which rules; its
 each `imp` would take. Every room behind the decoder reads these and never the wire.
 """
 
-import msgspec
+import json
+
 from msgspec import Struct
 
 from bidder.openrtb.countries import alpha_2
@@ -360,7 +361,7 @@ def _native_text(native: Native) -> str:
     """The native request as text, though some senders leave it an object (§3.2.9)."""
     request = native.request
     if isinstance(request, dict):
-        return msgspec.json.encode(request).decode()
+        return json.dumps(request)  # unlike others, it writes lone surrogates
     return request or ""
 
 

@@ -269,7 +269,7 @@ def decode(body: bytes) -> BidRequest:
     """
     try:
         request = _decoder.decode(body)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         request = _decode_odd(body)
     if not request.id:
         raise InvalidRequest("id is missing")

@@ -162,7 +162,7 @@ class Books:
             lease.end()
             raise
         before = [bucket.resolved - bucket.shown for bucket in asked]
-        lease.synced(answer[0], answer[1], asked, answer[FIXED_ANSWER:])
+        lease.synced(answer[0], answer[1], asked, answer[FIXED_ANSWER:], now)
         self._free_minutes(account, asked, before)
         if current:
             remembered = cast(bytes, answer[6]).decode()

@@ -12,9 +12,9 @@ learnt instead, from what became of earlier bids:
 
 Until something is known, everything is held. Age is not counted by the clock but by the newest bids
 of which a notice has come from the exchange: while an exchange, or our own reading of the log, is
-silent, nothing is taken for lost. So more than the budget can be billed only where, at its very end,
-what is won rises to more than `YOUNG_CAUTION` times its share within two minutes, or notices come
-later than they ever did.
+silent, nothing is taken for lost. So more than the budget can be billed only where, at its very
+end, what is won rises to more than `YOUNG_CAUTION` times its share within two minutes, or notices
+come later than they ever did.
 """
 
 from dataclasses import dataclass, field

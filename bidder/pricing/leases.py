@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from bidder.campaigns.catalogue import Campaign
 from bidder.money import MICROS, impression_cost
-from bidder.pricing.delays import BUCKET_SECONDS, Delays, Mark
+from bidder.pricing.delays import BUCKET_SECONDS, YOUNG, Delays, Mark, Wins
 
 LEASE_SECONDS = 20
 """A lease is used for this long after the sync that renewed it."""
@@ -104,12 +104,18 @@ class Bucket:
         """Micros of bids of which nothing was heard."""
         return self.held - self.resolved
 
+    @property
+    def unresolved_bids(self) -> int:
+        """Bids of which nothing was heard."""
+        return self.bids - self.resolved_bids
+
 
 class Lease:
     """One day's money of one campaign, as this worker may use it."""
 
-    def __init__(self, day: str, delays: Delays) -> None:
+    def __init__(self, day: str, delays: Delays, wins: Wins) -> None:
         self.day = day
+        self._wins = wins
         self.free_micros = self.free_bids = 0
         self.buckets: dict[str, Bucket] = {}
         self._delays = delays
@@ -143,24 +149,61 @@ class Lease:
         ]
         for bucket in over:
             del self.buckets[bucket.name]
-            self._delays.learn(bucket.exchange, bucket.marks, bucket.shown, now)
+            if bucket.marks:
+                self._learn(bucket, now)
+            else:
+                self._wins.learn(bucket.exchange, bucket.held, bucket.shown, bucket.bids, now)
         return over
+
+    def _learn(self, bucket: Bucket, now: float) -> None:
+        """What became of a bucket since its last mark."""
+        age = len(bucket.marks) - 1
+        mark = bucket.marks[age]
+        self._delays.learn(bucket.exchange, age, mark, bucket.shown, bucket.bids, now)
+
+    def _mark(self, bucket: Bucket, now: float) -> None:
+        """Note how a bucket stands at each age it has come to, and learn from it."""
+        age = self._delays.age(bucket.exchange, bucket.number)
+        while len(bucket.marks) <= age:
+            if bucket.marks:
+                self._learn(bucket, now)
+            else:
+                self._wins.learn(bucket.exchange, bucket.held, bucket.shown, bucket.bids, now)
+            bucket.marks.append(Mark(bucket.unresolved, bucket.shown))
 
     def arguments(self, asked: Sequence[Bucket], over: Sequence[Bucket]) -> list[str | int]:
         """What is outstanding in the buckets not asked about, micros and bids; how many are asked
         about; of each its name, micros, bids and weight; then those to forget."""
         names = {bucket.name for bucket in asked}
+        weights = self._weights()
         micros = bids = 0.0
         for bucket in self.buckets.values():
             if bucket.name not in names:
-                weight = self._delays.weight(bucket.exchange, bucket.number)
-                micros += weight * bucket.unresolved
-                bids += weight * (bucket.bids - bucket.resolved_bids)
+                micros += weights[bucket.name] * bucket.unresolved
+                bids += weights[bucket.name] * bucket.unresolved_bids
         told: list[str | int] = [ceil(micros), ceil(bids), len(asked)]
         for bucket in asked:
-            weight = self._delays.weight(bucket.exchange, bucket.number)
-            told += (bucket.name, bucket.held, bucket.bids, ceil(weight * MICROS))
+            weight = ceil(weights[bucket.name] * MICROS)
+            told += (bucket.name, bucket.held, bucket.bids, weight)
         return [*told, *[bucket.name for bucket in over]]
+
+    def _weights(self) -> dict[str, float]:
+        """By bucket, the share of what is unresolved in it that must stay held."""
+        weights: dict[str, float] = {}
+        young: dict[str, list[Bucket]] = {}
+        for bucket in self.buckets.values():
+            age = self._delays.age(bucket.exchange, bucket.number)
+            if age == YOUNG:
+                young.setdefault(bucket.exchange, []).append(bucket)
+            else:
+                life = bucket.until // BUCKET_SECONDS - bucket.number
+                weights[bucket.name] = self._delays.weight(bucket.exchange, age, life)
+        for exchange, buckets in young.items():
+            unresolved = sum(bucket.unresolved for bucket in buckets)
+            held = self._wins.held(exchange, unresolved, sum(b.unresolved_bids for b in buckets))
+            share = held / unresolved if unresolved > 0 else 1.0
+            weights.update({bucket.name: share for bucket in buckets})
+        return weights
 
     def begin(self, want_micros: int, want_bids: int, now: float) -> list[Bucket]:
         """A sync begins: keep no more than is wanted. The buckets it asks about: the young ones,
@@ -177,7 +220,9 @@ class Lease:
         """The sync brought no answer: what was kept is still there."""
         self._under_way = None
 
-    def synced(self, free: int, bids: int, asked: Sequence[Bucket], rows: Sequence[int]) -> None:
+    def synced(
+        self, free: int, bids: int, asked: Sequence[Bucket], rows: Sequence[int], now: float
+    ) -> None:
         """Take in what the store granted and, bucket by bucket, what became of the bids."""
         held, held_bids = self._under_way or (0, 0)
         self._under_way = None
@@ -188,8 +233,7 @@ class Lease:
             if bucket.resolved:
                 self._delays.heard(bucket.exchange, bucket.number)
         for bucket in asked:
-            self._delays.mark(bucket.exchange, bucket.number, bucket.marks, bucket.unresolved,
-                              bucket.shown)  # fmt: skip
+            self._mark(bucket, now)
 
     def _change(self, bucket: Bucket, cost: int, bids: int) -> None:
         bucket.held += cost
@@ -212,7 +256,8 @@ class Account:
         self.dearest_micros = 1
         """What the dearest impression may cost."""
         self.spent = Spent()
-        self.lease = Lease("", delays)
+        self._wins = Wins()
+        self.lease = Lease("", delays, self._wins)
         self.past: list[Lease] = []
         """Leases of days gone by whose notices may still come."""
         self.valid_until = self.next_sync = 0.0
@@ -265,7 +310,7 @@ class Account:
         day = day_of(self.campaign, now)
         if day != self.lease.day:
             self.past.append(self.lease)
-            self.lease, self.valid_until = Lease(day, self._delays), 0.0
+            self.lease, self.valid_until = Lease(day, self._delays, self._wins), 0.0
         if now >= self.valid_until:
             # The store may have given to others what we had; only what it says now is ours.
             self.lease.free_micros = self.lease.free_bids = 0

@@ -179,16 +179,12 @@ class Pacing:
         if pacers is None:
             depth = float(account.remembered) / MICRO if account.remembered else START
             pacers = self._pacers[owner] = (Pacer(depth), Pacer(depth))
-        elif account.remembered:
-            for pacer in pacers:
+        active = [(p, target) for p, target in zip(pacers, targets, strict=True) if target]
+        if account.remembered:
+            for pacer, _ in active:
                 pacer.agree(float(account.remembered) / MICRO)
-        factors = [
-            pacer.step(target, plan, now, front, idle)
-            for pacer, target in zip(pacers, targets, strict=True)
-            if target is not None
-        ]
-        account.pace = str(int(max(pacer.depth for pacer in pacers) * MICRO))
-        return min(factors)
+        account.pace = str(int(max(pacer.depth for pacer, _ in active) * MICRO))
+        return min(pacer.step(target, plan, now, front, idle) for pacer, target in active)
 
     def _plan(self, owner: int, campaign: Campaign, now: float) -> tuple[Plan, float | None]:
         known, day = self._plans.get(owner), day_of(campaign, now)

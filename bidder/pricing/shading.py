@@ -9,7 +9,6 @@ fixed share of what the value leaves above the floor; Pan et al. 2020 report pri
 """
 
 from collections.abc import Mapping
-from math import frexp
 from random import Random
 
 import numpy as np
@@ -56,7 +55,7 @@ def cells(
     Floors of one cell differ by less than a factor of two. `hour` is UTC's, 0 to 23.
     """
     market = f"{exchange}/{currency}"
-    floor = str(frexp(floor_micros)[1]) if floor_micros > 0 else "-"
+    floor = str(floor_micros.bit_length())
     band = str(hour // HOURS_PER_BAND)
     parts = (market, deal, size, floor, band)
     return (
@@ -74,7 +73,8 @@ class Shader:
         self.version = version
         """Empty without a model."""
         self.exploration = exploration
-        self._rates = dict(rates)
+        self.rates: Mapping[str, WinRate] = dict(rates)
+        """By the names of `cells`."""
         self._found: dict[_Key, WinRate] = {}
 
     def bid(
@@ -92,7 +92,7 @@ class Shader:
 
         Never above the value, never below the floor. `auction` is as in `shade`.
         """
-        if auction in _NOT_SHADED or not self._rates:
+        if auction in _NOT_SHADED or not self.rates:
             return shade(value_micros, floor_micros, auction)
         if value_micros < floor_micros or value_micros <= 0:
             return 0
@@ -116,7 +116,7 @@ class Shader:
         hour: int,
     ) -> float:
         """How likely this bid is to win: 0 where nothing is learnt."""
-        if not self._rates:
+        if not self.rates:
             return 0.0
         key = (exchange, currency, deal, size, floor_micros.bit_length(), hour // HOURS_PER_BAND)
         return (self._found.get(key) or self._look_up(key, floor_micros)).at(bid_micros)
@@ -125,7 +125,7 @@ class Shader:
         """The win rate of the finest cell known; one that wins nothing if none is."""
         exchange, currency, deal, size, _, band = key
         names = cells(exchange, currency, deal, size, floor_micros, band * HOURS_PER_BAND)
-        found = next((self._rates[name] for name in names if name in self._rates), _UNKNOWN)
+        found = next((self.rates[name] for name in names if name in self.rates), _UNKNOWN)
         if len(self._found) >= REMEMBERED:
             self._found.clear()
         self._found[key] = found

@@ -6,28 +6,31 @@ It never changes, so a reload makes a new one and swaps the reference; requests 
 old one, whose memory goes with the last of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from logging import getLogger
 from math import isclose
 from pathlib import Path
 from typing import NamedTuple
 
-from bidder.scoring import features, manifest
+from bidder.scoring import compiled, features, manifest
 from bidder.scoring.booster import Booster, BoosterError
 from bidder.scoring.calibration import Calibration
 from bidder.scoring.encoding import Encoding, Rates
 from bidder.scoring.features import Row
-from bidder.scoring.manifest import Knots, Manifest, ModelError, ModelFile, Probe
+from bidder.scoring.manifest import Knots, Manifest, ModelError, ModelFile, Probe, Role
 
 __all__ = ["ModelError", "Scorer"]
 
 _TOLERANCE = 1e-9
+_logger = getLogger(__name__)
 
 
 class Part(NamedTuple):
     """What one role is made of."""
 
     encoding: Encoding
-    booster: Booster
+    predict: Callable[[Row], float]
+    """The booster's, or that of the same trees compiled."""
     calibration: Calibration
 
 
@@ -40,10 +43,10 @@ class Scorer:
         self.feature_version = about.features.version
         self._click, self._conversion = click, conversion
         self._encode_click = click.encoding.apply
-        self._predict_click = click.booster.predict
+        self._predict_click = click.predict
         self._calibrate_click = click.calibration.apply
         self._encode_conversion = conversion.encoding.apply
-        self._predict_conversion = conversion.booster.predict
+        self._predict_conversion = conversion.predict
         self._calibrate_conversion = conversion.calibration.apply
 
     @classmethod
@@ -59,8 +62,8 @@ class Scorer:
         tables = manifest.read_encoding(directory, about.encoding)
         click, conversion = (
             Part(
-                _encoding(directory / about.encoding.file, role, tables[role]),
-                _booster(directory, about.models[role]),
+                encoding := _encoding(directory / about.encoding.file, role, tables[role]),
+                _predictor(directory, role, about, encoding),
                 _calibration(directory / about.calibration.file, role, knots[role]),
             )
             for role in manifest.ROLES
@@ -98,8 +101,25 @@ class Scorer:
                 raise ModelError(path, problem)
 
 
-def _booster(directory: Path, file: ModelFile) -> Booster:
+def _predictor(
+    directory: Path, role: Role, about: Manifest, encoding: Encoding
+) -> Callable[[Row], float]:
+    """The trees of a role: compiled where that can be trusted, else by the C entry."""
+    file = about.models[role]
     content = manifest.checked(directory, file)
+    booster = _booster(directory, file, content)
+    try:
+        rows = [features.from_log(probe.row) for probe in about.probes]
+        encoded = [features.from_log(list(encoding.apply(row))) for row in rows]
+        return compiled.predictor(booster, content, directory, role, encoded)
+    except ValueError:
+        return booster.predict  # a probe that cannot be used: `load` says so
+    except compiled.CompiledError as problem:
+        _logger.warning("%s; the C entry serves", problem)
+        return booster.predict
+
+
+def _booster(directory: Path, file: ModelFile, content: bytes) -> Booster:
     path = directory / file.file
     # LightGBM ends its trees with this line, and may crash on a text that lacks it.
     if b"\nend of trees\n" not in content:

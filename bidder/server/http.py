@@ -99,7 +99,7 @@ class Server(web.Server):
             return Refusal()
         return Connection(self, loop=self._loop, **self._options)
 
-    async def shutdown(self, timeout: float | None = None) -> None:
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 # aiohttp's
         """Close what is idle, answer what is under way, then close that too."""
         self.pre_shutdown()
         await super().shutdown(timeout)

@@ -14,11 +14,11 @@ import msgspec
 from aiohttp import web
 
 from bidder.crm import setup
+from bidder.crm.batch import Written
 from bidder.crm.building import everyone
 from bidder.crm.live import BadEvent, category_words, receive
 from bidder.crm.merging import Lives, finish_merges
 from bidder.crm.segments import Segments
-from bidder.crm.writing import Written
 from bidder.events.log import LogUnavailable
 from bidder.server.selling import Seller
 from bidder.server.visiting import decode

@@ -21,6 +21,7 @@ from bidder.server.router import Request, Router
 from bidder.settings import Limits
 
 MAX_HEADERS = 100
+LINGER_SECONDS = 1.0
 MAX_PIPELINED = 16
 """Requests of one connection that may wait; more are left in the socket."""
 NO_BODY = (204, 304)
@@ -212,9 +213,13 @@ class Connection(asyncio.Protocol):
             self._say_last()
 
     def _say_last(self) -> None:
-        if self._last_words is not None:
-            self._write(self._last_words, last=True)
-        self._close()
+        """Say why it ends here, and stay until it is read: closing on bytes that nobody took would
+        reset the connection, and the answer with it."""
+        if self._last_words is None or self._transport is None:
+            self._close()
+            return
+        self._write(self._last_words, last=True)
+        self._server.loop.call_later(LINGER_SECONDS, self._close)
 
     def _grow_head(self, size: int, status: int) -> None:
         self._head_bytes += size

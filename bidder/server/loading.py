@@ -20,6 +20,7 @@ from bidder.exchanges.loading import InvalidExchanges, names
 from bidder.exchanges.loading import load as load_exchanges
 from bidder.pricing.market import MarketError
 from bidder.pricing.market import load as load_market
+from bidder.scoring.manifest import MANIFEST
 from bidder.scoring.model import ModelError, Scorer
 from bidder.serving import Serving
 from bidder.settings import Settings
@@ -113,3 +114,14 @@ def published_names(settings: Settings) -> Mapping[int, str]:
 def models_folder(config: Path, settings: Settings) -> Path:
     """Where the models stand: beside the configuration folder, unless the path is absolute."""
     return (config.absolute().parent / settings.models).resolve()
+
+
+def models_identity(config: Path, settings: Settings) -> tuple[str, int, int]:
+    """What tells the models in service from others: where their manifest is, which file it is and
+    when it was written; zeros where there is none."""
+    path = models_folder(config, settings) / MANIFEST
+    try:
+        found = path.stat()
+    except OSError:
+        return str(path), 0, 0
+    return str(path), found.st_ino, found.st_mtime_ns

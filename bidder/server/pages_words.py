@@ -91,7 +91,7 @@ EN: Mapping[str, str] = {
     "known.spent": "Spent in all",
     "known.stage": "You count as",
     "known.basket": "Basket at {advertiser}",
-    "known.basket.is": "{products} products, {value}, {date}",
+    "known.basket.is": "{products} product(s), {value}, {date}",
     "known.groups": "Groups you belong to",
     "known.groups.is": "{label} (“{name}”), {date}",
     "known.names": "Names we know you by",
@@ -147,8 +147,8 @@ FR: Mapping[str, str] = {
     "ont déjà eu affaire à elle. Ce peut être une visite, un panier, un achat ou une lettre "
     "d’information, par exemple. La page ou l’application où vous êtes ne sait pas ce que c’est, "
     "et cette page ne le montre pas aux inconnus.",
-    "why.mine": "Cette page est ouverte pour vous, nous pouvons donc en dire plus. {advertiser} a "
-    "demandé ces personnes\u00a0:",
+    "why.mine": "Cette page est ouverte pour vous, nous pouvons donc en dire plus. "
+    "{advertiser} voulait s’adresser à ces personnes\u00a0:",
     "why.also": "L’endroit compte aussi\u00a0: le sujet de la page ou de l’application, le type "
     "d’appareil, la langue et l’heure. De même que le nombre de publicités que vous avez déjà "
     "vues.",
@@ -225,7 +225,7 @@ FR: Mapping[str, str] = {
     "known.spent": "Dépensé en tout",
     "known.stage": "Vous comptez comme",
     "known.basket": "Panier chez {advertiser}",
-    "known.basket.is": "{products} articles, {value}, {date}",
+    "known.basket.is": "{products} article(s), {value}, {date}",
     "known.groups": "Groupes dont vous faites partie",
     "known.groups.is": "{label} («\u00a0{name}\u00a0»), {date}",
     "known.names": "Noms sous lesquels nous vous connaissons",

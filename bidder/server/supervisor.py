@@ -45,7 +45,13 @@ from bidder.server.intake import (
     Intake,
     host_of,
 )
-from bidder.server.loading import CannotLoad, published, published_campaigns, published_names
+from bidder.server.loading import (
+    CannotLoad,
+    models_identity,
+    published,
+    published_campaigns,
+    published_names,
+)
 from bidder.server.ops import application, bears
 from bidder.server.selling import Seller
 from bidder.settings import Settings, ops_token
@@ -65,6 +71,8 @@ END_SECONDS = 8.0
 HURRY_SECONDS = 1.0
 """The same after a second signal."""
 USUAL_EXP_SECONDS = 300
+MODELS_SECONDS = 2.0
+"""How often we look whether other models were put into service."""
 SPREAD_SECONDS = 5.0
 """How often the store is asked whom other hosts were told to forget."""
 PATIENCE_SECONDS = 10.0
@@ -165,6 +173,7 @@ class Supervisor:
                 asyncio.create_task(
                     self._every(KEEP_SECONDS, lambda: asyncio.to_thread(follower.keep))
                 ),
+                asyncio.create_task(self._every(MODELS_SECONDS, self._model_watcher())),
             ]
             try:
                 await self._until_ready(keepers)
@@ -346,6 +355,19 @@ class Supervisor:
             await follower.sweep(self._campaigns)
 
         return sweep
+
+    def _model_watcher(self) -> Callable[[], Awaitable[None]]:
+        """Reloads when a promotion or a rollback has moved what the settings name as models."""
+        seen = models_identity(self._config, self._settings)
+
+        async def watch() -> None:
+            nonlocal seen
+            found = models_identity(self._config, self._settings)
+            if found != seen:
+                seen = found
+                await self.reload()
+
+        return watch
 
     async def _start_ops(self, stack: AsyncExitStack) -> None:
         listen = self._settings.listen

@@ -11,9 +11,9 @@ from random import Random
 
 import msgspec
 
+from bidder.crm.batch import Change
 from bidder.crm.browsers import Partner, Told, cookie_header, cookie_in, sync, visit
 from bidder.crm.pseudonyms import Pseudonyms
-from bidder.crm.writing import Change
 from bidder.privacy import Rules, permission_from_query
 from bidder.server.edge import Answer
 from bidder.server.tracking import PIXEL

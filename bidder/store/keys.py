@@ -17,7 +17,7 @@ key                                 value                                       
 ``t:<mark>``                        tombstone of an erased identifier: when, seconds    rights
 ``o:<mark>``                        one-time code for ``/me``: a sealed person id      rights
 ``control:forgotten``               hash: mark of a person -> until when, of the log   rights
-``inbox:<host>``                    list of visits that workers saw: `crm.writing.Change`  workers
+``inbox:<host>``                    list of visits that workers saw: `crm.batch.Change`    workers
 ``control:stops``                   set of paths that `bidder stop` silenced           the commands
 ``control:merges``                  set of merges under way: "<gone> <kept>"           crm
 ``control:categories``              hash: 32-bit id, 8 hex -> name of a category       crm

@@ -20,6 +20,8 @@ from models.table import Flags, Floats
 INNER = 5
 LEAST_ROWS = 3
 """A word seen less often than this in training is not one."""
+LEAST_ROWS_OF_TAG = 40
+_TAG_WORDS = ("tag=", "tag/advertiser=", "first/advertiser=")
 _SMOOTHING = 20.0
 _TAG_SMOOTHING = 10.0
 _WORDS = (
@@ -85,11 +87,17 @@ def rows(impressions: Impressions) -> Rows:
     return Rows(values, words, listed, paired, impressions.tag_counts, inner)
 
 
-def vocabulary(words: list[list[str]]) -> dict[str, int]:
+def vocabulary(words: list[list[str]], least: int = LEAST_ROWS) -> dict[str, int]:
     """A column for each word seen often enough."""
     seen = Counter(word for own in words for word in set(own))
-    kept = sorted(word for word, count in seen.items() if count >= LEAST_ROWS)
+    kept = sorted(word for word, count in seen.items() if count >= least)
     return {word: column for column, word in enumerate(kept)}
+
+
+def common_tags(train: Rows) -> dict[str, int]:
+    """A column for each common tag, alone and with the advertiser, for the trees to see."""
+    tags = [[word for word in own if word.startswith(_TAG_WORDS)] for own in train.words]
+    return vocabulary(tags, LEAST_ROWS_OF_TAG)
 
 
 def matrix(words: list[list[str]], columns: dict[str, int]) -> sparse.csr_matrix:
@@ -170,7 +178,7 @@ def _log_odds(flat: Flat, click: Flags, seen: Flags, names: int, smoothing: floa
     shown = np.bincount(numbers[use], minlength=names + 1)
     clicked = np.bincount(numbers[use], click[owners[use]], minlength=names + 1)
     rate = (clicked + smoothing * base) / (shown + smoothing)
-    odds: Floats = np.log(rate / (1 - rate)) - np.log(base / (1 - base))
+    odds: Floats = (np.log(rate / (1 - rate)) - np.log(base / (1 - base))).astype(np.float64)
     odds[names] = 0.0
     return odds
 

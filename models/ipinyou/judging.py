@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from models import calibrate
@@ -45,29 +46,47 @@ def weights(click: Flags, advertisers: NDArray[Any], rates: Mapping[str, float])
 def calibrated(
     scores: Floats, click: Flags, weight: Floats, advertisers: NDArray[Any], fold: Any
 ) -> Floats:
-    """Probabilities of the source: isotonic, then by advertiser, learnt on the other folds."""
+    """Probabilities of the source, by a calibration learnt on the other folds."""
     found = np.empty(len(scores))
     for number in np.unique(fold).tolist():
         held = fold == number
-        found[held] = applied(
-            calibrated_on=(scores[~held], click[~held], weight[~held], advertisers[~held]),
-            scores=scores[held],
-            advertisers=advertisers[held],
-        )
+        learnt = (scores[~held], click[~held], weight[~held], advertisers[~held])
+        found[held] = applied(learnt, scores[held], advertisers[held])
     return found
 
 
 def applied(
-    calibrated_on: tuple[Floats, Flags, Floats, NDArray[Any]],
+    learnt_from: tuple[Floats, Flags, Floats, NDArray[Any]],
     scores: Floats,
     advertisers: NDArray[Any],
 ) -> Floats:
-    """Scores as probabilities, by a calibration learnt from other rows' scores and labels."""
-    known, click, weight, names = calibrated_on
-    knots = calibrate.calibrate(known, click.astype(np.float64), weight, names.astype(str))
-    factor = np.array([knots.factors.get(str(name), 1.0) for name in advertisers])
-    found: Floats = np.minimum(calibrate.apply(knots, scores) * factor, 1.0)
-    return found
+    """Scores as probabilities, by a calibration learnt from other rows' scores and labels.
+
+    A line in log-odds, then q = p / (p + (1 - p) w) for negatives that stand for w (He et al.
+    2014), then a factor for each advertiser. Isotonic regression, which serving uses, is no good
+    here: its highest blocks are a handful of clicks without one sampled negative, so rate 1, and a
+    negative that stands for 70 costs all that was won (normalised entropy 0.93 against 0.73).
+    """
+    known, click, weight, names = learnt_from
+    line = LogisticRegression(C=1.0).fit(_odds(known), click)
+    stands_for = float(weight[~click].max())
+    rates = _thinned(line.predict_proba(_odds(known))[:, 1], stands_for)
+    factors = calibrate.factors(rates, click.astype(np.float64), weight, names.astype(str))
+    factor = np.array([factors.get(str(name), 1.0) for name in advertisers])
+    found = _thinned(line.predict_proba(_odds(scores))[:, 1], stands_for)
+    probability: Floats = np.minimum(found * factor, 1.0)
+    return probability
+
+
+def _odds(scores: Floats) -> Floats:
+    inside = np.clip(scores, 1e-9, 1 - 1e-9)
+    odds: Floats = np.log(inside / (1 - inside))[:, None]
+    return odds
+
+
+def _thinned(rates: Floats, stands_for: float) -> Floats:
+    thinned: Floats = rates / (rates + (1 - rates) * stands_for)
+    return thinned
 
 
 def report(

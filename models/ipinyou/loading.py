@@ -72,7 +72,7 @@ def read(path: Path) -> Impressions:
         tables = [_logged(log) for log in logs]
         raw = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
         return _impressions(path, raw)
-    first = _table(path, None, rows=1)
+    _, first = _first_line(path)
     if "bidid" in [name.lower() for name in first]:
         return _impressions(path, _headed(path))
     if len(first) == len(LOGGED):
@@ -117,18 +117,27 @@ def _clocked(path: Path, raw: dict[str, Strings]) -> dict[str, Strings]:
     return raw | {"weekday": raw.get("weekday", weekdays), "hour": raw.get("hour", hours)}
 
 
-def _table(path: Path, names: Sequence[str] | None, rows: int = 0) -> dict[str, Strings]:
-    """Every column as strings. `rows` reads no more than about that many."""
+def _first_line(path: Path) -> tuple[str, list[str]]:
+    """What separates the fields of the first line, and the fields."""
     try:
         with pa.input_stream(path, compression="detect") as stream:
-            content = stream.read(1 << 16 if rows else None)
-        if not content.strip():
-            raise ImpressionError(f"{path}: empty")
-        if rows:
-            content = content[: content.rfind(b"\n") + 1] or content
-        line = content.split(b"\n", 1)[0]
-        separator = "\t" if b"\t" in line else ","
-        width = names or line.decode(errors="replace").strip().split(separator)
+            line = stream.read(1 << 16).split(b"\n", 1)[0].decode(errors="replace").strip()
+    except (OSError, EOFError, pa.ArrowException) as error:
+        raise ImpressionError(f"{path}: cannot be read ({error})") from None
+    if not line:
+        raise ImpressionError(f"{path}: empty")
+    separator = "\t" if "\t" in line else ","
+    return separator, [name.strip('"') for name in line.split(separator)]
+
+
+def _table(path: Path, names: Sequence[str] | None) -> dict[str, Strings]:
+    """Every column as strings; `names` where there is no header."""
+    separator, found = _first_line(path)
+    if names and len(found) != len(names):
+        raise ImpressionError(f"{path}: {len(found)} columns, not {len(names)}")
+    try:
+        with pa.input_stream(path, compression="detect") as stream:
+            content = stream.read()
         table = csv.read_csv(
             pa.BufferReader(content),
             read_options=csv.ReadOptions(column_names=names),
@@ -136,11 +145,10 @@ def _table(path: Path, names: Sequence[str] | None, rows: int = 0) -> dict[str, 
                 delimiter=separator, quote_char='"' if separator == "," else False
             ),
             convert_options=csv.ConvertOptions(
-                column_types={name: pa.string() for name in width}, strings_can_be_null=False
+                column_types={name: pa.string() for name in names or found},
+                strings_can_be_null=False,
             ),
         )
-    except ImpressionError:
-        raise
     except (OSError, EOFError, pa.ArrowException) as error:
         raise ImpressionError(f"{path}: cannot be read ({error})") from None
     return {

@@ -36,7 +36,7 @@ BANDS = 5
 """Win rates are learnt per fifth of the predicted click rate: better places cost more."""
 TRUST = 1000.0
 """A finer source counts against the coarser one behind it as if that were so many auctions."""
-_QUANTILES = 200
+_QUANTILES = 50
 _NO_LIMIT = 10**15
 
 

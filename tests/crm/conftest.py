@@ -1,6 +1,7 @@
 """What the tests of the CRM share: keys, segments, and a writer on the session's store."""
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from random import Random
 
@@ -38,6 +39,7 @@ def pseudonyms() -> Pseudonyms:
 @pytest.fixture
 def writer_on(shipped: Segments) -> Callable[..., Writer]:
     """Makes a writer on given links."""
+    seeds = count(1)  # two writers never make the same person id
 
     def make(links: Links, **more: object) -> Writer:
         return Writer(
@@ -46,7 +48,7 @@ def writer_on(shipped: Segments) -> Callable[..., Writer]:
             {hash32(SHOP): SHOP},
             RETENTION,
             Tombstones([b"t" * 32]),
-            Random(7),
+            Random(next(seeds)),
             **more,  # type: ignore[arg-type]
         )
 

@@ -10,8 +10,9 @@ from bidder import capping
 from bidder.capping import Channel, Kind, Ledger, Record
 from bidder.capping.ledger import MAX_RECORDS
 from bidder.crm import activity
+from bidder.crm.batch import Change
 from bidder.crm.merging import Lives, finish_merges, joined, merge, why_apart
-from bidder.crm.writing import Change, Writer
+from bidder.crm.writing import Writer
 from bidder.people.reading import decode_profile
 from bidder.people.showing import find
 from bidder.person import Basket, Profile
@@ -97,7 +98,7 @@ async def test_a_merge_stopped_anywhere_ends_the_same(
     expected: tuple[object, ...] | None = None
     calls = 0
     while True:
-        await links.bulk([("FLUSHALL",  "SYNC")])
+        await links.bulk([("FLUSHALL", "SYNC")])
         writer._random = Random(3)
         keep, gone = await two_people(links, writer)
         failing = Failing(links, calls if expected is not None else 1000)

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bidder.crm import rows
-from bidder.crm.rows import Unreadable, read
+from bidder.crm import csvrows
+from bidder.crm.blocks import Unreadable
+from bidder.crm.rows import read
 
 fields = st.text(
     st.characters(codec="utf-8", exclude_characters="\r\0", exclude_categories=["Cs"]), max_size=8
@@ -72,7 +73,9 @@ def test_a_field_may_hold_delimiters_quotes_and_lines(tmp_path: Path) -> None:
 
 def test_a_quote_that_never_closes_takes_its_own_row_only(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text('a,b\n1,ok\n2,"lost\n3,ok\n4,5" lamp\n' + "".join(f"{n},x\n" for n in range(5, 200)))
+    path.write_text(
+        'a,b\n1,ok\n2,"lost\n3,ok\n4,5" lamp\n' + "".join(f"{n},x\n" for n in range(5, 200))
+    )
     found, refused = got(path, ["a", "b"])
     assert [row[1] for row in found] == [str(n) for n in range(1, 200)]
     assert refused == {}
@@ -120,7 +123,7 @@ def test_blocks_fit_together_wherever_they_are_cut(
     whole = got(path, ["a", "b"])
     assert len(whole[0]) == 60
     for size in (1, 7, 64, 100):
-        monkeypatch.setattr(rows, "BLOCK_BYTES", size)
+        monkeypatch.setattr(csvrows, "BLOCK_BYTES", size)
         assert got(path, ["a", "b"]) == whole
 
 

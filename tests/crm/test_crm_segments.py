@@ -16,7 +16,7 @@ from bidder.person import Profile
 from bidder.yamlfiles import InvalidFile
 
 NOW, DAY, SHOP = 1_795_000_000, 86400, "maison-lumen"
-CONFIG = Path(__file__).parents[2] / "config"
+SHIPPED = load(Path(__file__).parents[2] / "config" / "segments")
 BOUGHT = ("purchase", "store_purchase")
 CAME = ("visit", "product", "basket", "app_visit", "store_visit")
 ISSUE = {
@@ -85,7 +85,7 @@ JUDGED = {
 @settings(max_examples=60)
 @given(st.lists(lives, min_size=1, max_size=5))
 def test_a_crowd_is_judged_as_each_person_would_be(raws: list[bytes]) -> None:
-    segments = load(CONFIG / "segments")
+    segments = SHIPPED
     answers = members(Crowd(raws, NOW), segments)
     for place, raw in enumerate(raws):
         found = {name for name in JUDGED if answers[name].holds[place]}
@@ -98,7 +98,7 @@ def test_a_crowd_is_judged_as_each_person_would_be(raws: list[bytes]) -> None:
 
 @given(lives)
 def test_a_member_was_seen_at_a_time_that_is_not_to_come(raw: bytes) -> None:
-    segments = load(CONFIG / "segments")
+    segments = SHIPPED
     (profile,) = derived([Profile()], [raw], segments, {}, NOW)
     assert all(0 < seen <= NOW for seen in profile.segments.values())
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from bidder.capping import Ledger
 from bidder.crm import activity
 from bidder.crm.activity import Kind
+from bidder.crm.batch import Change
 from bidder.crm.live import contact
-from bidder.crm.writing import Change, Writer
+from bidder.crm.writing import Writer
 from bidder.ids import hash32
 from bidder.people.showing import Held, find
 from bidder.person import Profile

@@ -12,10 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from bidder.events.schema import BidEvent, decode, encode
-from bidder.scoring import features
+from bidder.scoring import features, manifest
 from bidder.scoring.model import Scorer
 from models import demo, simulate, train
+from models import encode as encoding
 from models import table as tables
+from models.delays import NO_DELAYS
 from models.evaluate import quality
 from models.table import Table, TableError
 from models.train import Recipe, TrainingError
@@ -57,8 +59,11 @@ def test_a_logged_row_trains_as_it_was_served(table: Table, directory: Path) -> 
     served = [features.from_log(row) for row in table.rows[:500].tolist()]
     trained = np.array([features.from_log(logged(row)) for row in served])
     knots = json.loads((directory / "calibration.json").read_bytes())
-    for column, role in enumerate(("click", "conversion")):
-        raw = lgb.Booster(model_file=directory / f"{role}.txt").predict(trained)
+    tables_of = manifest.read_encoding(directory, scorer.manifest.encoding)
+    assert tables_of["click"]["domain"].rates
+    for column, role in enumerate(manifest.ROLES):
+        encoded = encoding.apply(trained, tables_of[role])
+        raw = lgb.Booster(model_file=directory / f"{role}.txt").predict(encoded)
         assert np.ptp(raw) > 0
         rates = np.interp(raw, knots[role]["scores"], knots[role]["rates"])
         rates *= [knots[role]["factors"][name] for name in table.advertiser[:500]]
@@ -88,7 +93,7 @@ def test_quality_is_told_by_the_newest_rows(table: Table) -> None:
     """With labels turned over in the newest 15 %, the reported quality must be bad."""
     newest = np.arange(len(table)) >= len(table) * 0.85
     said: list[str] = []
-    learnt = train._learn("click", table, table.click ^ newest, RECIPE, said.append)
+    learnt = train._learn("click", table, table.click ^ newest, NO_DELAYS, RECIPE, said.append)
     assert learnt.metrics["auc"] < 0.5
     assert said[0].startswith("click: ")
 
@@ -105,15 +110,16 @@ def test_weights_undo_sampling(table: Table) -> None:
     truth = np.average(table.click, weights=table.weight)
     assert table.click.mean() > 10 * truth
     learnt = train.train(table, RECIPE)["click"]
-    scores = lgb.Booster(model_str=learnt.text.decode()).predict(table.rows)
+    encoded = encoding.apply(table.rows, learnt.rates)
+    scores = lgb.Booster(model_str=learnt.text.decode()).predict(encoded)
     rates = np.interp(scores, learnt.knots.scores, learnt.knots.rates)
     assert np.average(rates, weights=table.weight) == pytest.approx(truth, rel=0.15)
 
 
 def test_unused_features_are_not_split_on(table: Table) -> None:
-    plain = train._fit("click", table, table.click, RECIPE)
-    without = replace(RECIPE, unused=("viewability",))
-    lean = train._fit("click", table, table.click, without)
+    task = train.Task("click", table, table.click.astype(float), table.rows)
+    plain = train._fit(task, RECIPE)
+    lean = train._fit(task, replace(RECIPE, unused=("viewability",)))
     column = features.NAMES.index("viewability")
     assert plain.feature_importance()[column] > 0
     assert lean.feature_importance()[column] == 0
@@ -164,7 +170,8 @@ def test_the_command_trains_from_parquet(
 ) -> None:
     path = tmp_path / "rows.parquet"
     tables.write(table, path)
-    arguments = f"train {path} --out {tmp_path / 'm'} --trees 3 --folds 2 --unused hour weekday"
+    arguments = f"train {path} --out {tmp_path / 'm'} --trees 3 --folds 2 --hold-out 0"
+    arguments += " --unused hour weekday"
     monkeypatch.setattr("sys.argv", arguments.split())
     train.main()
     scorer = Scorer.load(tmp_path / "m")
@@ -204,3 +211,23 @@ def test_quality_against_hand_counted_figures() -> None:
     entropy = -(0.2 * np.log(0.2) + 0.8 * np.log(0.8))
     assert found["normalised_entropy"] == pytest.approx(loss / entropy)
     assert "auc" not in quality(labels[1:], np.full(3, 0.1), np.ones(3))
+
+
+def test_sales_still_to_come_are_reckoned_with() -> None:
+    """Clicks of which the log tells only what came in time: the level is that of all sales."""
+    whole = simulate.table(20_000, seed=8)
+    random = np.random.default_rng(8)
+    delay = np.where(whole.conversion, random.exponential(50.0, len(whole)), np.nan)
+    elapsed = random.uniform(0, 150.0, len(whole))
+    seen = whole.conversion & (delay <= elapsed)
+    cut = replace(whole, conversion=seen, conversion_delay=np.where(seen, delay, np.nan),
+                  elapsed=elapsed)  # fmt: skip
+    clicked = whole.take(whole.click)
+    truth = np.average(clicked.conversion, weights=clicked.weight)
+    naive = np.average(seen[whole.click], weights=clicked.weight)
+    assert naive < 0.8 * truth
+    learnt = train.train(cut, replace(RECIPE, patience=0))["conversion"]
+    encoded = encoding.apply(clicked.rows, learnt.rates)
+    scores = lgb.Booster(model_str=learnt.text.decode()).predict(encoded)
+    rates = np.interp(scores, learnt.knots.scores, learnt.knots.rates)
+    assert np.average(rates, weights=clicked.weight) == pytest.approx(truth, rel=0.12)

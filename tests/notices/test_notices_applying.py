@@ -32,7 +32,7 @@ def cells() -> Metrics:
 
 
 @pytest.fixture
-def applier(links: Links, cells: Metrics) -> Applier:
+async def applier(links: Links, cells: Metrics) -> Applier:
     return Applier(Scripts(links), cells, 86400, {"plain": 60})
 
 

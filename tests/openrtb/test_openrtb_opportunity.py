@@ -12,7 +12,7 @@ from bidder.openrtb.opportunity import (
     Slot,
     opportunity,
 )
-from bidder.openrtb.request import decode
+from bidder.openrtb.request import InvalidRequest, decode
 
 IMP = {"id": "1", "banner": {"w": 300, "h": 250}}
 
@@ -195,6 +195,22 @@ def test_a_native_request_may_be_an_object() -> None:
     assert slot(native={"request": json.dumps(asked)}).native == json.dumps(asked)
     odd = slot(native={"request": asked, "ver": ["odd"]})
     assert json.loads(odd.native) == asked, "also when the request takes the slow road"
+
+
+@pytest.mark.parametrize("odd", [{"a\ud800": "\udfff"}, {"w": 2**80}])
+def test_a_native_object_may_hold_anything_json_can(odd: dict[str, Any]) -> None:
+    assert json.loads(slot(native={"request": odd}).native) == odd
+
+
+@pytest.mark.parametrize("depth", [100, 900, 1100, 20_000])
+def test_a_native_object_of_any_depth_breaks_nothing(depth: int) -> None:
+    request = b'{"a":' * depth + b"1" + b"}" * depth
+    body = b'{"id":"r","imp":[{"id":"1","native":{"request":' + request + b"}}]}"
+    try:
+        found = opportunity(decode(body), "demo")
+    except InvalidRequest:
+        return
+    assert found.request_id == "r"
 
 
 def test_native_apis_are_those_of_native_ads() -> None:

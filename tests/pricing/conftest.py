@@ -26,7 +26,9 @@ class Server:
         self.lose = False
         self.meanwhile: Callable[[], None] = lambda: None
         """Called between the script's run and its answer."""
-        self._scripts = {path.stem: client.register_script(path.read_text()) for path in LUA.glob("*.lua")}
+        self._scripts = {
+            path.stem: client.register_script(path.read_text()) for path in LUA.glob("*.lua")
+        }
 
     async def run(
         self, name: str, keys: Sequence[str], args: Sequence[Any], deadline: float | None = None

@@ -34,16 +34,16 @@ from bidder.scoring import features
 NOW = 1_788_000_000  # 2026-08-29 10:40 UTC, a Saturday
 SIZE = (300, 250)
 CREATIVE = Creative(
-    id="k", path="lumen/c/l/k", id32=5 * 1024 + 7, width=300, height=250, image_url="https://i",
+    id="k", path="lumen/c/l/k", id32=5 * 65536 + 7, width=300, height=250, image_url="https://i",
     html="", native=None, click_url="https://c", language="fr", product=True,
 )  # fmt: skip
 ADVERTISER = Advertiser(
-    id="lumen", id32=9 * 1024 + 1, domain="lumen.example", currency="EUR",
+    id="lumen", id32=9 * 65536 + 1, domain="lumen.example", currency="EUR",
     zone=ZoneInfo("Europe/Paris"), max_cpm_micros=0, max_spend_per_minute_micros=0,
     categories=frozenset({"IAB1"}),
 )  # fmt: skip
 LINE_ITEM = LineItem(
-    index=0, id="l", path="lumen/c/l", id32=1024 * 3 + 2,
+    index=0, id="l", path="lumen/c/l", id32=65536 * 3 + 2,
     campaign=Campaign(
         id="c", path="lumen/c", id32=77, advertiser=ADVERTISER, flights=(), budget=Budget()
     ),
@@ -113,11 +113,11 @@ def row_of(
 
 def test_the_golden_row() -> None:
     """If a value changes, change the definition too: the version must not mean two things."""
-    assert features.VERSION == "3dbcf1d129e0"
+    assert features.VERSION == "a617b8d77b16"
     assert row_of(offer()) == {
         "device": 2, "os": 2, "browser": 2, "supply": 0,
-        "exchange": crc32(b"demo") % 1024, "domain": crc32(b"news.example") % 1024,
-        "publisher": crc32(b"p7") % 1024,
+        "exchange": crc32(b"demo") % 65536, "domain": crc32(b"news.example") % 65536,
+        "publisher": crc32(b"p7") % 65536,
         "interest_matches": 2, "interest_age": 50, "stage": 3, "segments": 4,
         "visit_age": 500, "order_age": 86400, "orders": 3, "spent": 123.45,
         "position": 3, "interstitial": 1, "viewability": 0.4, "floor": 0.75,
@@ -211,7 +211,7 @@ def test_creative_types(changes: dict[str, object], code: int) -> None:
 
 def test_apps_are_known_by_their_bundle() -> None:
     row = row_of(offer(bundle="com.example.app", supply="app"))
-    assert row["domain"] == crc32(b"com.example.app") % 1024
+    assert row["domain"] == crc32(b"com.example.app") % 65536
     assert row["supply"] == 1
 
 

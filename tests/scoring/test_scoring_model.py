@@ -134,7 +134,7 @@ def edit(directory: Path, change: Callable[[Any], None]) -> None:
     """Change the manifest, and make its checksums right again."""
     about = json.loads((directory / MANIFEST).read_bytes())
     change(about)
-    for file in [*about["models"].values(), about["calibration"]]:
+    for file in [*about["models"].values(), about["calibration"], about["encoding"]]:
         path = directory / file["file"]
         if path.is_file():
             file["sha256"] = sha256(path.read_bytes()).hexdigest()
@@ -174,6 +174,14 @@ def unreadable_by_lightgbm(directory: Path) -> None:
 def calibration_of(content: str) -> Callable[[Path], None]:
     def change(directory: Path) -> None:
         (directory / "calibration.json").write_text(content)
+        edit(directory, lambda about: None)
+
+    return change
+
+
+def encoding_of(content: str) -> Callable[[Path], None]:
+    def change(directory: Path) -> None:
+        (directory / "encoding.json").write_text(content)
         edit(directory, lambda about: None)
 
     return change
@@ -231,6 +239,13 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         calibration_of('{"click":{"scores":[0,1],"rates":[0,1]}}'),
         "has no calibration for conversion",
     ),
+    "encoding of an unknown feature": (
+        encoding_of('{"click":{"moon":{"average":0.1,"rates":{}}},"conversion":{}}'),
+        "has no usable tables for click \\('moon' is no feature",
+    ),
+    "encoding of one role": (encoding_of('{"click":{}}'), "has no tables for conversion"),
+    "encoding torn": (encoding_of('{"click":{'), "encoding.json: cannot be read"),
+    "missing encoding": (lambda d: (d / "encoding.json").unlink(), "encoding.json: cannot be ope"),
     "calibration torn": (calibration_of(OTHER[:40]), "calibration.json: cannot be read"),
     "calibration of other models": (calibration_of(OTHER), "the click model gives .* where train"),
     "probe too short": (

@@ -21,7 +21,7 @@ import pytest
 import redis
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 REQUEST = json.loads((ROOT / "config/demo/request.json").read_bytes())
 
 CAMPAIGNS = """

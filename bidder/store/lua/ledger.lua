@@ -8,7 +8,7 @@
 --   record   record, was claimed  -> "new", "late" (its reservation had ended) or "duplicate"
 --   release  bid key              -> "new" (the reservation is gone) or "absent"
 --   absorb   mark, another ledger, records... -> how many records are new. The mark (8 bytes, may be
---            empty) is left behind with the totals of the other ledger: they come once only
+--            empty) is left behind by the other ledger, which comes once only
 
 local HEADER, TOTAL, RECORD = 16, 16, 36
 local IMPRESSION, RESERVATION, MERGED = 1, 4, 5
@@ -205,15 +205,16 @@ end
 if operation == 'absorb' then
   local mark, other, new = ARGV[6], ARGV[7], 0
   local records = {}
+  if other ~= '' and find(mark, MERGED) then
+    other = '' -- it came before, and as its person has an alias it cannot have changed since
+  end
   if other ~= '' then
     local _, n = struct.unpack('<BxH', other)
     for start = HEADER + n * TOTAL + 1, #other, RECORD do
       records[#records + 1] = other:sub(start, start + RECORD - 1)
     end
-    if not find(mark, MERGED) then
-      add_totals(other)
-      body = body .. struct.pack('<IBBHIIIII', now, MERGED, 0, 0, 0, 0, 0, 0, 0) .. mark
-    end
+    add_totals(other)
+    body = body .. struct.pack('<IBBHIIIII', now, MERGED, 0, 0, 0, 0, 0, 0, 0) .. mark
   end
   for place = 8, #ARGV do records[#records + 1] = ARGV[place] end
   for _, record in ipairs(records) do
