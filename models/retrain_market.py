@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from bidder.answering import Answerer
 from bidder.campaigns.catalogue import Catalogue, Creative
 from bidder.campaigns.rates import load_rates
+from bidder.capping import Parameters
 from bidder.engine import Engine
 from bidder.events.files import file_name
 from bidder.events.forgotten import Forgotten
@@ -99,8 +100,15 @@ class Outcome(Struct, frozen=True):
 class Trial:
     """Serves markets one after the other on one store. `state`: where its log goes, if anywhere."""
 
-    def __init__(self, store_url: str, catalogue: Catalogue, exchange: Exchange) -> None:
+    def __init__(
+        self,
+        store_url: str,
+        catalogue: Catalogue,
+        exchange: Exchange,
+        intrusion: Parameters | None = None,
+    ) -> None:
         self._url = store_url
+        self.intrusion = intrusion
         self.catalogue = catalogue
         self.exchange = exchange
         self.settings = Settings(tcf=Tcf(vendor_id=1234))
@@ -202,7 +210,9 @@ class _Session:
         rates = load_rates(HERE.parent / "config/rates.yaml")
         # The oracle is no `Scorer`, but answers as one.
         models = cast(Scorer, self.models)
-        self.serving = Serving(trial.catalogue, {EXCHANGE: exchange}, models, rates)
+        self.serving = Serving(
+            trial.catalogue, {EXCHANGE: exchange}, models, rates, trial.intrusion
+        )
         tokens = Tokens({0: bytes(32)}, current=0)
         answerer = Answerer(tokens, "http://127.0.0.1:1")
         scripts, cells = Scripts(self.links), Metrics()

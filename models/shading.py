@@ -266,7 +266,7 @@ def _staircase(mass: Floats) -> WinRate | None:
     wanted = np.unique(np.searchsorted(rates, np.linspace(rates[0], rates[-1], KEPT_POINTS)))
     places = wanted[wanted < len(GRID)]
     places = places[rates[places] > LEAST_RATE]
-    kept: Floats = np.round(rates[places], 7)
+    kept = np.round(rates[places], 7).astype(np.float64)
     return WinRate(GRID[places], kept) if len(places) else None
 
 

@@ -22,7 +22,6 @@ MAX_AMOUNT = 10_000_000
 _YES = frozenset({"1", "y", "yes", "true", "t", "oui", "o", "vrai", "x", "on", "ja", "si", "sí"})
 _NUMBER = r"^-?[0-9]{1,15}(\.[0-9]{1,9})?$"
 _AMOUNT_NOISE = re.compile(r"[\s\u00a0\u202f'€$£]|EUR|USD|GBP|CHF", re.IGNORECASE)
-_ISO = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2})?)?"
 
 
 class Read(NamedTuple):
@@ -44,10 +43,20 @@ def times(column: pa.Array, zone: str, form: str | None = None) -> Read:
     Times without a zone are local in `zone`.
     """
     column = pc.utf8_trim_whitespace(column)
-    local, good = _stamps(column, form)
-    values = np.where(good, local, 0)
-    if zone != "UTC":
-        values = np.where(good, _to_utc(values, zone), 0)
+    if form is not None:
+        local, good = _parsed(column, form)
+        values = _shifted(local, good, zone)
+    else:
+        column = pc.replace_substring_regex(column, r"\.[0-9]+(Z?)$", r"\1")
+        values, good = _epochs(column)
+        zulu = pc.ends_with(column, "Z")
+        for part, its_zone in (
+            (pc.if_else(zulu, pc.utf8_rtrim(column, "Z"), None), "UTC"),
+            (pc.if_else(zulu, None, column), zone),
+        ):
+            local, found = _stamps(part)
+            values = np.where(found, _shifted(local, found, its_zone), values)
+            good |= found
     left = np.flatnonzero(~good & filled(column))
     if len(left):
         for place, text in zip(left.tolist(), column.take(pa.array(left)).to_pylist(), strict=True):
@@ -57,21 +66,36 @@ def times(column: pa.Array, zone: str, form: str | None = None) -> Read:
     return Read(values, good)
 
 
-def _stamps(column: pa.Array, form: str | None) -> tuple[npt.NDArray[np.int64], Flags]:
+def _shifted(local: npt.NDArray[np.int64], good: Flags, zone: str) -> npt.NDArray[np.int64]:
+    """UTC of local times, where they are good; else 0."""
+    values = np.where(good, local, 0)
+    return values if zone == "UTC" else np.where(good, _to_utc(values, zone), 0)
+
+
+def _epochs(column: pa.Array) -> tuple[npt.NDArray[np.int64], Flags]:
+    """Seconds since the epoch where the text is a number of seconds or milliseconds."""
+    digits = pc.match_substring_regex(column, r"^([0-9]{9,10}|[0-9]{13})$")
+    numbers = pc.if_else(digits, column, pa.scalar(None, pa.string())).cast(pa.int64())
+    values = _integers(numbers)
+    return np.where(values >= 10**12, values // 1000, values), filled(numbers)
+
+
+def _parsed(column: pa.Array, form: str) -> tuple[npt.NDArray[np.int64], Flags]:
+    parsed = pc.strptime(column, form, "s", error_is_null=True)
+    return _integers(parsed.cast(pa.int64())), filled(parsed)
+
+
+def _stamps(column: pa.Array) -> tuple[npt.NDArray[np.int64], Flags]:
     """Local times as if they were UTC, where the whole text is one of the usual forms."""
     size = len(column)
-    if form is not None:
-        parsed = pc.strptime(column, form, "s", error_is_null=True)
-        return _integers(parsed.cast(pa.int64())), filled(parsed)
     values, good = np.zeros(size, np.int64), np.zeros(size, bool)
     for length, form in ((19, "%Y-%m-%d %H:%M:%S"), (19, "%Y-%m-%dT%H:%M:%S"), (10, "%Y-%m-%d")):
         fits = pc.and_kleene(pc.equal(pc.utf8_length(column), length), pa.array(~good))
         if not pc.any(fits).as_py():
             continue
         tried = pc.if_else(fits, column, pa.scalar(None, pa.string()))
-        parsed = pc.strptime(tried, form, "s", error_is_null=True)
-        found = filled(parsed)
-        values = np.where(found, _integers(parsed.cast(pa.int64())), values)
+        local, found = _parsed(tried, form)
+        values = np.where(found, local, values)
         good |= found
     return values, good
 

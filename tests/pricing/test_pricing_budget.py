@@ -9,6 +9,7 @@ from bidder.pricing import Books, counting
 from bidder.pricing.budget import money_keys, remains
 from bidder.pricing.leases import LEASE_SECONDS, day_bounds, day_of
 from bidder.store import keys
+from bidder.store import keys
 from bidder.store.breaker import StoreUnavailable
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
@@ -425,7 +426,8 @@ async def test_what_is_not_sent_or_not_paid_for_frees_the_minute(server, made) -
 async def test_an_unlimited_minute_asks_nothing(server, made) -> None:
     desk = Desk(server, made(daily_micros=10**9))
     await desk.sync()
-    assert not server.client.exists(keys.campaign(desk.whole.advertisers[0].id32, "minute"))
+    minute = keys.campaign(desk.whole.advertisers[0].id32, "minute")
+    assert not server.client.exists(minute)
 
 
 # Values

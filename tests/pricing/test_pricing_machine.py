@@ -1,4 +1,4 @@
-"""Several workers, late and repeated notices, deaths and midnights: never a micro too much.
+"""Several workers, lost, late and repeated notices, deaths and midnights: never a micro too much.
 
 The model is the exchange's own list of what it will bill. Bids are won or lost at once, notices
 come whenever they like before the hold of their bid ends, and whatever the order, the wins of a day

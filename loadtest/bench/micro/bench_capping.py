@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -59,17 +58,21 @@ RULES = rules(ITEM, hash32("a/c/l/k"))
 def ledgers(own_share: float, records: int = RECORDS) -> list[bytes]:
     """Ledgers of a month of which this share is the line item's own, the rest of others."""
     random = Random(1)
-    own = (ITEM.campaign.advertiser.id32, ITEM.campaign.id32, ITEM.id32, hash32("a/c/l/k"))
+    own = [ITEM.campaign.advertiser.id32, ITEM.campaign.id32, ITEM.id32, hash32("a/c/l/k")]
     made = []
     for _ in range(LEDGERS):
         ledger = Ledger(b"", NOW)
         for time in sorted(NOW - random.randrange(30 * DAY) for _ in range(records)):
             others = [random.getrandbits(32) for _ in own]
-            whose: Any = own if random.random() < own_share else others
-            key = random.randbytes(8)
-            ledger = ledger.plus(Record(time, Kind.IMPRESSION, *whose, bid_key=key))
+            whose = own if random.random() < own_share else others
+            ledger = ledger.plus(_impression(time, whose, random.randbytes(8)))
         made.append(ledger.raw)
     return made
+
+
+def _impression(time: int, whose: Sequence[int], key: bytes) -> Record:
+    advertiser, campaign, line_item, creative = whose
+    return Record(time, Kind.IMPRESSION, advertiser, campaign, line_item, creative, key)
 
 
 def bench_verdict_empty(benchmark: Timed) -> None:
