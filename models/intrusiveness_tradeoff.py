@@ -33,9 +33,9 @@ WORLDS = ("repetition-helps", "repetition-neutral", "repetition-harms")
 SETTINGS = (
     Intrusiveness(),
     *(Intrusiveness(ceiling=ceiling) for ceiling in (0.8, 0.6, 0.45, 0.3)),
-    *(Intrusiveness(cost_cpm_micros=cost * 1_000_000) for cost in (1, 3, 8)),
+    *(Intrusiveness(cost_cpm_micros=cost) for cost in (100_000, 300_000, 1_000_000)),
 )
-EUROS = 0.0006
+EUROS = 0.000125
 """Money per person and hour: what the trials of `models.retrain` spend where they judge."""
 MORNING_SECONDS = 8 * 3600
 

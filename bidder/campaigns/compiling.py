@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from bidder.campaigns import catalogue, schema
 from bidder.campaigns.lists import Lists
+from bidder.campaigns.splits import variants
 from bidder.campaigns.vocabulary import POSITIONS, WEEKDAYS
 from bidder.money import to_micros
 
@@ -44,9 +45,10 @@ def compiled(written: schema.Advertiser, hash32: Hash) -> Compiled:
     )
     campaigns = tuple(_campaign(advertiser, each, hash32) for each in written.campaigns)
     items = [
-        _line_item(written, below, item, campaign, hash32)
+        _line_item(written, below, variant, campaign, hash32, arm)
         for below, campaign in zip(written.campaigns, campaigns, strict=True)
         for item in below.line_items
+        for variant, arm in variants(item, f"{campaign.path}/{item.id}")
     ]
     return Compiled(advertiser, campaigns, tuple(items))
 
@@ -103,6 +105,7 @@ def _line_item(
     written: schema.LineItem,
     campaign: catalogue.Campaign,
     hash32: Hash,
+    arm: catalogue.Arm | None,
 ) -> catalogue.LineItem:
     path = f"{campaign.path}/{written.id}"
     caps = (
@@ -139,6 +142,7 @@ def _line_item(
         silences=tuple(dict.fromkeys(catalogue.Silence(s.after, s.for_, s.of) for s in silences)),
         product_ads=_product_ads(written.product_ads),
         about=_about(written.about, campaign.advertiser),
+        arm=arm,
     )
 
 

@@ -15,6 +15,7 @@ from bidder.campaigns import schema
 from bidder.campaigns.catalogue import Catalogue
 from bidder.campaigns.compiling import Compiled, Hash, compiled
 from bidder.campaigns.review import File, Keys, review
+from bidder.campaigns.splits import applied
 from bidder.yamlfiles import InvalidFile, Problem, parse, read_bytes
 
 __all__ = ["json_schema", "load"]
@@ -47,7 +48,11 @@ def load(
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a campaign file, from which editors complete (yaml-language-server)."""
-    return schema.json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema.Advertiser.model_json_schema(),
+        "title": "A campaign file",
+    }
 
 
 @contextmanager
@@ -121,6 +126,10 @@ def _paths(written: schema.Advertiser) -> Iterator[tuple[str, Keys]]:
             yield f"{path}/{item.id}", (*below, "id")
             for k, creative in enumerate(item.creatives):
                 yield f"{path}/{item.id}/{creative.id}", (*below, "creatives", k, "id")
+            for k, arm in enumerate(item.split):
+                yield f"{path}/{item.id}@{arm.id}", (*below, "split", k, "id")
+                for creative in applied(item, arm).creatives:
+                    yield f"{path}/{item.id}@{arm.id}/{creative.id}", (*below, "split", k, "id")
 
 
 def _catalogue(parts: list[Compiled], version: str) -> Catalogue:

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from bidder.campaigns import catalogue, schema
 from bidder.campaigns.compiling import flights, insecure, max_cpm
+from bidder.campaigns.splits import EVERYONE, applied
 from bidder.campaigns.vocabulary import USUAL_SIZES
 from bidder.yamlfiles import Document, Key, Problem, nearest
 
@@ -36,10 +37,14 @@ def review(
         yield from _campaign(file, campaign, keys, now)
         for position, item in enumerate(campaign.line_items):
             below = (*keys, "line_items", position)
-            yield from _line_item(file, campaign, item, below, now)
-            yield from _names(file, item, below, exchanges, segments)
-            for place, creative in enumerate(item.creatives):
-                yield from _creative(file, creative, (*below, "creatives", place), exchanges)
+            found = list(_whole(file, campaign, item, below, now, exchanges, segments))
+            yield from found
+            yield from _arms(file, item, below)
+            for place, arm in enumerate(item.split):
+                where, alone = (*below, "split", place), applied(item, arm)
+                for problem in _whole(file, campaign, alone, where, now, exchanges, segments):
+                    if problem.message not in {known.message for known in found}:
+                        yield problem
 
 
 def _twins(file: File, keys: Keys, ids: Iterable[str]) -> Iterator[Problem]:
@@ -173,6 +178,34 @@ def _line_item(
             where = (*keys, "audience", "none_of", position)
             message = f"{rule.segment!r} is both asked for and ruled out"
             yield file.problem("warning", where, message)
+
+
+def _whole(
+    file: File,
+    campaign: schema.Campaign,
+    item: schema.LineItem,
+    keys: Keys,
+    now: datetime,
+    exchanges: Container[str] | None,
+    segments: Container[str] | None,
+) -> Iterator[Problem]:
+    """All that is wrong with one line item, or with an arm that stands at `keys`."""
+    yield from _line_item(file, campaign, item, keys, now)
+    yield from _names(file, item, keys, exchanges, segments)
+    for place, creative in enumerate(item.creatives):
+        yield from _creative(file, creative, (*keys, "creatives", place), exchanges)
+
+
+def _arms(file: File, item: schema.LineItem, keys: Keys) -> Iterator[Problem]:
+    """Arms that do not add up, or change nothing."""
+    yield from _twins(file, (*keys, "split"), [arm.id for arm in item.split])
+    total = sum(arm.percent for arm in item.split)
+    if total > EVERYONE:
+        yield file.problem("error", (*keys, "split"), f"the arms take {total:g} % of people")
+    for place, arm in enumerate(item.split):
+        if arm.model_fields_set <= {"id", "percent"}:
+            message = "is like the line item itself: it changes nothing"
+            yield file.problem("warning", (*keys, "split", place), message)
 
 
 def _product_ads(file: File, item: schema.LineItem, keys: Keys) -> Iterator[Problem]:

@@ -329,8 +329,9 @@ class _Flown(Model):
         return self.flights or ((self.flight,) if self.flight else ())
 
 
-class LineItem(_Flown):
-    id: Id
+class _Settings(_Flown):
+    """What a line item can say, and an arm of its split can say otherwise."""
+
     status: Status = "active"
     audience: Audience = Audience()
     where: Where = Where()
@@ -346,7 +347,20 @@ class LineItem(_Flown):
     about: About | None = None
     unknown_people: Literal["skip", "serve"] | None = None
     """Left out: skip where there is any cap or audience, else serve."""
+
+
+class Arm(_Settings):
+    """For this percent of people, whole settings in place of those of the line item."""
+
+    id: Id
+    percent: Annotated[float, Field(gt=0, le=100)]
+    creatives: Annotated[ListOf[Creative], Field(min_length=1)] = ()
+
+
+class LineItem(_Settings):
+    id: Id
     creatives: Annotated[ListOf[Creative], Field(min_length=1)]
+    split: ListOf[Arm] = ()
 
 
 class Campaign(_Flown):
@@ -383,13 +397,3 @@ class Advertiser(Model):
     silence: ListOf[Silence] = ()
     intrusiveness: Intrusiveness | None = None
     campaigns: ListOf[Campaign] = ()
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a campaign file: what editors complete from (yaml-language-server)."""
-    schema = Advertiser.model_json_schema()
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **schema,
-        "title": "A campaign file",
-    }

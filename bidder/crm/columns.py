@@ -60,9 +60,9 @@ def times(column: pa.Array, zone: str, form: str | None = None) -> Read:
     left = np.flatnonzero(~good & filled(column))
     if len(left):
         for place, text in zip(left.tolist(), column.take(pa.array(left)).to_pylist(), strict=True):
-            found = _time(text, zone, form)
-            if found is not None:
-                values[place], good[place] = found, True
+            seconds = _time(text, zone, form)
+            if seconds is not None:
+                values[place], good[place] = seconds, True
     return Read(values, good)
 
 
@@ -82,7 +82,9 @@ def _epochs(column: pa.Array) -> tuple[npt.NDArray[np.int64], Flags]:
 
 def _parsed(column: pa.Array, form: str) -> tuple[npt.NDArray[np.int64], Flags]:
     parsed = pc.strptime(column, form, "s", error_is_null=True)
-    return _integers(parsed.cast(pa.int64())), filled(parsed)
+    # Arrow takes 30 February for 2 March: only what reads the same again was meant.
+    same = pc.fill_null(pc.equal(pc.strftime(parsed, form), column), False)
+    return _integers(parsed.cast(pa.int64())), np.array(same.to_numpy(zero_copy_only=False))
 
 
 def _stamps(column: pa.Array) -> tuple[npt.NDArray[np.int64], Flags]:
@@ -133,6 +135,7 @@ def _time(text: str, zone: str, form: str | None) -> int | None:
 def amounts(column: pa.Array) -> Read:
     """Micros of ``12.5``, ``12,50 €``, ``1 234,50`` or ``1,234.50``; nothing is 0 and good."""
     column = pc.utf8_trim_whitespace(column)
+    column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
     plain = pc.match_substring_regex(column, _NUMBER)
     tried = pc.if_else(plain, column, pa.scalar(None, pa.string()))
     numbers = pc.fill_null(tried.cast(pa.float64()), 0.0).to_numpy(zero_copy_only=False)

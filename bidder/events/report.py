@@ -98,13 +98,13 @@ WITH bid AS (
            bool_or(type IN ('win', 'billing') OR type = 'impression' AND bills) AS won,
            bool_or(type = 'impression') AS impression,
            bool_or(type = 'click') AS click,
-           coalesce(arg_min(cost_micros, (time, rowid))
+           coalesce(arg_min(coalesce(cost_micros, 0), (time, rowid))
                FILTER (type = 'billing' OR type = 'impression' AND bills), 0) AS cost,
            bid_id
     FROM line WHERE type <> 'requests' GROUP BY bid_id
 ), conversion AS (
     SELECT bid_id, count(*) AS conversions, sum(value) AS value
-    FROM (SELECT bid_id, coalesce(arg_min(value_micros, (time, rowid)), 0) AS value
+    FROM (SELECT bid_id, coalesce(arg_min(coalesce(value_micros, 0), (time, rowid)), 0) AS value
           FROM line WHERE type = 'conversion' GROUP BY bid_id, "order")
     GROUP BY bid_id
 )

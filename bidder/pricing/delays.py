@@ -12,9 +12,9 @@ learnt instead, from what became of earlier bids:
 
 Until something is known, everything is held. Age is not counted by the clock but by the newest bids
 of which a notice has come from the exchange: while an exchange, or our own reading of the log, is
-silent, nothing is taken for lost. So more than the budget can be billed only where, at its very
-end, what is won rises to more than `YOUNG_CAUTION` times its share within two minutes, or notices
-come later than they ever did.
+silent, nothing grows older, and what will have been won stays held. So more than the budget can be
+billed only where, at its very end, what is won rises to more than `YOUNG_CAUTION` times its share
+within two minutes, or notices come later than they ever did.
 """
 
 from dataclasses import dataclass, field
@@ -53,15 +53,18 @@ class _Share:
     shown: float = 0.0
     bids: float = 0.0
     buckets: float = 0.0
+    learnt_at: float = 0.0
 
-    def add(self, of: int, shown: int, bids: int, keep: float) -> None:
+    def add(self, of: int, shown: int, bids: int, now: float, memory_seconds: float) -> None:
+        keep = exp(-max(now - self.learnt_at, 0.0) / memory_seconds)
+        self.learnt_at = now
         self.of = self.of * keep + of
         self.shown = self.shown * keep + shown
         self.bids = self.bids * keep + bids
-        self.buckets = self.buckets * keep + 1
+        self.buckets += 1
 
     def estimate(self) -> float:
-        """The share, above rather than below what it is; 1 if hardly anything is known."""
+        """The share, rather above than below what it is; 1 if hardly anything is known."""
         if self.buckets < LEAST_BUCKETS or self.bids <= 0:
             return 1.0
         prior = PRIOR_BIDS * self.of / self.bids
@@ -74,7 +77,6 @@ class _Exchange:
     """The newest bucket of which a notice has come."""
     steps: list[_Share] = field(default_factory=lambda: [_Share() for _ in AGES])
     """Of the money without notice at each age, what was shown before the next."""
-    learnt_at: float = 0.0
 
 
 class Delays:
@@ -113,11 +115,9 @@ class Delays:
 
     def learn(self, exchange: str, age: int, mark: Mark, shown: int, bids: int, now: float) -> None:
         """What stood so at `age` has come to the next age, or to its end, with `shown` of it."""
-        known = self._known(exchange)
-        keep = exp(-max(now - known.learnt_at, 0.0) / MEMORY_SECONDS)
-        known.learnt_at = now
         if mark.unresolved > 0:
-            known.steps[age].add(mark.unresolved, shown - mark.shown, bids, keep)
+            step = self._known(exchange).steps[age]
+            step.add(mark.unresolved, shown - mark.shown, bids, now, MEMORY_SECONDS)
 
     def _known(self, exchange: str) -> _Exchange:
         known = self._exchanges.get(exchange)
@@ -131,15 +131,12 @@ class Wins:
 
     def __init__(self) -> None:
         self._shares: dict[str, _Share] = {}
-        self._learnt_at: dict[str, float] = {}
 
     def learn(self, exchange: str, held: int, shown: int, bids: int, now: float) -> None:
         """Of a bucket that is no longer young, so much was shown."""
         if held > 0:
-            before = self._learnt_at.get(exchange, now)
-            self._learnt_at[exchange] = now
-            keep = exp(-max(now - before, 0.0) / WINS_MEMORY_SECONDS)
-            self._shares.setdefault(exchange, _Share()).add(held, shown, bids, keep)
+            share = self._shares.setdefault(exchange, _Share())
+            share.add(held, shown, bids, now, WINS_MEMORY_SECONDS)
 
     def held(self, exchange: str, unresolved: int, bids: int) -> float:
         """Of young money without notice, in so many bids, what must stay held."""

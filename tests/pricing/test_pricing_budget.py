@@ -9,7 +9,6 @@ from bidder.pricing import Books, counting
 from bidder.pricing.budget import money_keys, remains
 from bidder.pricing.leases import LEASE_SECONDS, day_bounds, day_of
 from bidder.store import keys
-from bidder.store import keys
 from bidder.store.breaker import StoreUnavailable
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()

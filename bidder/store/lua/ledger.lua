@@ -48,11 +48,18 @@ end
 
 -- Drop reservations that have ended.
 local function sweep()
-  for start = #body - RECORD + 1, 1, -RECORD do
-    if body:byte(start + 4) == RESERVATION then
-      local time, hold = struct.unpack('<IxxH', body, start)
-      if time + hold <= now then remove(start) end
+  local mark, from = string.char(RESERVATION), 5
+  local at = body:find(mark, from, true) -- some are bytes of other fields
+  while at do
+    from = at + 1
+    if (at - 5) % RECORD == 0 then
+      local time, hold = struct.unpack('<IxxH', body, at - 4)
+      if time + hold <= now then
+        remove(at - 4)
+        from = at
+      end
     end
+    at = body:find(mark, from, true)
   end
 end
 
