@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from bidder import cli_crm, cli_rights, settings
+from bidder import cli_crm, cli_money, cli_rights, settings
 from bidder.settings import Settings
 from bidder.yamlfiles import InvalidFile
 
@@ -35,6 +35,8 @@ people_app = typer.Typer(no_args_is_help=True, help="People in the store.")
 app.add_typer(people_app, name="people")
 events_app = typer.Typer(no_args_is_help=True, help="The event log.")
 app.add_typer(events_app, name="events")
+budget_app = typer.Typer(no_args_is_help=True, help="What campaigns have spent.")
+app.add_typer(budget_app, name="budget")
 
 Config = Annotated[Path, typer.Option("--config", help="The configuration folder.")]
 Moment = Annotated[str, typer.Option(help="ISO 8601, UTC if no zone is given; default: now.")]
@@ -168,7 +170,10 @@ def explain_request(
 @app.command()
 def report(
     what: Annotated[
-        str, typer.Argument(help="intrusiveness: how the ads were felt. Left out: all else.")
+        str,
+        typer.Argument(
+            help="intrusiveness: how ads were felt; lift: what they changed. Left out: all else."
+        ),
     ] = "",
     by: Annotated[str, typer.Option(help="Dimensions, separated by commas.")] = "line_item,day",
     since: Moment = "",
@@ -176,6 +181,8 @@ def report(
     zone: Annotated[str, typer.Option(help="Time zone of hours and days.")] = "UTC",
     format: Annotated[str, typer.Option(help="table, csv or json.")] = "table",
     plot: Annotated[Path | None, typer.Option(help="Of intrusiveness: a picture too.")] = None,
+    campaign: Annotated[str, typer.Option(help="Of lift: advertiser/campaign.")] = "",
+    days: Annotated[int, typer.Option(help="Of lift: what is done how long after counts.")] = 28,
     config: Config = CONFIG,
 ) -> None:
     """What was bid, won, shown, clicked, sold and spent, from the event log."""
@@ -190,9 +197,13 @@ def report(
     if what == "intrusiveness":
         typer.echo(_felt(events, config, start, end, plot))
         return
-    if what:
-        raise _fail(f"no report {what!r}; there is intrusiveness")
+    if what not in ("", "lift"):
+        raise _fail(f"no report {what!r}; there are intrusiveness and lift")
     try:
+        if what:
+            given = _settings(config)
+            typer.echo(cli_money.lift(given, _with_store, campaign, days, start, end))
+            return
         table = made(events, [name.strip() for name in by.split(",")], start, end, zone=zone)
     except ValueError as problem:
         raise _fail(str(problem)) from None
@@ -426,4 +437,5 @@ def _paths(config: Path) -> set[str]:
 
 
 cli_rights.register(people_app, events_app, _settings, _with_store, _fail)
+cli_money.register(budget_app, _settings, _with_store, _catalogue, _fail)
 cli_crm.register(app, _settings, _with_store, _catalogue, _fail)

@@ -33,10 +33,10 @@ WORLDS = ("repetition-helps", "repetition-neutral", "repetition-harms")
 SETTINGS = (
     Intrusiveness(),
     *(Intrusiveness(ceiling=ceiling) for ceiling in (0.8, 0.6, 0.45, 0.3)),
-    *(Intrusiveness(cost_cpm_micros=cost) for cost in (100_000, 300_000, 1_000_000)),
+    *(Intrusiveness(cost_cpm_micros=cost) for cost in (30_000, 100_000, 300_000)),
 )
-EUROS = 0.000125
-"""Money per person and hour: what the trials of `models.retrain` spend where they judge."""
+EUROS = 0.00003
+"""Money per person and hour: little enough to be spent whatever the setting, or nearly."""
 MORNING_SECONDS = 8 * 3600
 
 

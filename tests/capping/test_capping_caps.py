@@ -309,3 +309,15 @@ def test_each_creative_has_its_own_cap(
     found = verdict(ledger, rules(item, 50))
     assert found is not None
     assert found.reason == NoBid.CAPPED_CREATIVE
+
+
+def test_a_wider_level_with_little_in_it_hides_no_narrower_cap(
+    make_item: Callable[..., LineItem], make_ledger: Callable[..., Ledger]
+) -> None:
+    """Two impressions: too few for a cap of five over everyone, too many for one of two."""
+    item = make_item(
+        caps=(Cap("everyone", 5, DAY), Cap("campaign", 9, DAY), Cap("campaign", 2, DAY))
+    )
+    found = verdict(make_ledger(NOW, *[(NOW - 9, Kind.IMPRESSION, {})] * 2), rules(item, 50))
+    assert found is not None
+    assert found.reason == NoBid.CAPPED_CAMPAIGN

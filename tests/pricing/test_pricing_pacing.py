@@ -1,5 +1,6 @@
 """Is the money spread as it should be: over days of any length, noise, outages and few bids?"""
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from random import Random
 from zoneinfo import ZoneInfo
@@ -233,7 +234,7 @@ def deliver(plan: Plan, begins: float, ends: float, wanted: float, front: float,
         off.append(abs(market.spent / market.budget - ahead(plan.elapsed(now), front)))
         if now % 300 == 0:
             fives.append(market.spent / market.budget)
-    rates = [b - a for a, b in zip(fives, fives[1:], strict=False)]
+    rates = [b - a for a, b in itertools.pairwise(fives)]
     return market.spent / market.budget, sum(off) / len(off), rates
 
 
