@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from bidder import ids
 from bidder.campaigns.catalogue import Creative, LineItem
-from bidder.choosing import Choice
+from bidder.choice import Choice
 from bidder.creatives import native
 from bidder.creatives.markup import Urls, banner
 from bidder.events.schema import BidEvent, GhostEvent

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from bidder import answering, capping, ids, metrics, people
 from bidder.answering import Answerer, Offered, Source
 from bidder.capping import Ledger, Reservation
-from bidder.choosing import Asker, Choice, Chooser, page_of
+from bidder.choice import Asker, Choice
+from bidder.choosing import Chooser, page_of
 from bidder.events.log import EventLog
 from bidder.events.schema import NoBidEvent
 from bidder.exchanges.profile import Exchange

@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from bidder.campaigns.catalogue import LineItem
 from bidder.capping import Ledger
-from bidder.choosing import Asker, Choice, Chooser
+from bidder.choice import Asker, Choice
+from bidder.choosing import Chooser
 from bidder.engine import Policy, Seen, audience, candidates, nobody, permitted, seen
 from bidder.exchanges.profile import Exchange
 from bidder.money import from_micros

@@ -17,7 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 from msgspec.structs import replace
+from scipy.stats import t as student
 
 from bidder.campaigns.catalogue import Catalogue, Intrusiveness
 from bidder.campaigns.loading import load as load_campaigns
@@ -51,8 +53,8 @@ class Point:
     """Mean over impressions, 0..1, as the bidder's parameters have it."""
     impressions: int
     spend: float
-    sales_after_ads: float
-    """Expected: without luck."""
+    sales_after_ads: tuple[float, ...]
+    """Expected, without luck; of each seed."""
     other_sales: int
     """Of people the CRM knows, that no ad led to."""
 
@@ -96,7 +98,7 @@ def curve(
                         felt / max(shown, 1),
                         shown,
                         sum(outcome.spend for outcome, _, _ in found),
-                        sum(outcome.expected_sales for outcome, _, _ in found),
+                        tuple(outcome.expected_sales for outcome, _, _ in found),
                         sum(organic for _, _, organic in found),
                     )
                 )
@@ -111,7 +113,10 @@ def _with(catalogue: Catalogue, setting: Intrusiveness) -> Catalogue:
 
 
 def draw(points: Sequence[Point], path: Path) -> None:
-    """One panel a world: what each setting gives up or gains, in percent of neither."""
+    """One panel a world: what each setting gives up or gains, in percent of neither.
+
+    Bars are 95 % intervals over seeds (Student's t of paired differences).
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -126,12 +131,13 @@ def draw(points: Sequence[Point], path: Path) -> None:
         for kind, mark in (("ceiling", "o-"), ("cost_cpm", "s--")):
             line = [p for p in mine if p is base or p.name.startswith(kind)]
             at = [point.intrusiveness for point in line]
-            ads = [100 * (p.sales_after_ads / base.sales_after_ads - 1) for p in line]
-            every = [
-                100 * ((p.sales_after_ads + p.other_sales)
-                       / (base.sales_after_ads + base.other_sales) - 1) for p in line
-            ]  # fmt: skip
-            axes.plot(at, ads, mark, color="tab:blue", label=f"{kind}: sales after ads")
+            ads, bars = zip(*[_gain(point, base) for point in line], strict=True)
+            whole = sum(base.sales_after_ads) + base.other_sales
+            every = [100 * ((sum(p.sales_after_ads) + p.other_sales) / whole - 1) for p in line]
+            axes.errorbar(
+                at, ads, bars, fmt=mark, color="tab:blue", capsize=3,
+                label=f"{kind}: sales after ads",
+            )  # fmt: skip
             axes.plot(at, every, mark, color="tab:green", label=f"{kind}: all sales")
             for point, height in zip(line[1:], ads[1:], strict=True):
                 axes.annotate(point.name.split()[-1], (point.intrusiveness, height), fontsize=8)
@@ -144,12 +150,23 @@ def draw(points: Sequence[Point], path: Path) -> None:
     plt.close(figure)
 
 
+def _gain(point: Point, base: Point) -> tuple[float, float]:
+    """Percent of sales after ads gained over `base`, and half its 95 % interval (0 if unknown)."""
+    here, there = np.array(point.sales_after_ads), np.array(base.sales_after_ads)
+    percent = 100 * (here - there) / there.mean()
+    many = len(percent)
+    if many < 2:
+        return float(percent.mean()), 0.0
+    half = student.ppf(0.975, many - 1) * percent.std(ddof=1) / many**0.5
+    return float(percent.mean()), float(half)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """All worlds; prints every point."""
     parser = argparse.ArgumentParser(prog="python -m models.intrusiveness_tradeoff")
-    parser.add_argument("--people", type=int, default=2000)
-    parser.add_argument("--hours", type=float, default=48.0)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--people", type=int, default=2500)
+    parser.add_argument("--hours", type=float, default=24.0)
+    parser.add_argument("--seeds", type=int, default=5, help="fewer say little")
     parser.add_argument("--plot", type=Path, default=Path("build/tradeoff.png"))
     parser.add_argument("--out", type=Path, default=Path("build/tradeoff.json"))
     given = parser.parse_args(arguments)

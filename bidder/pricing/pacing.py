@@ -23,8 +23,6 @@ from bidder.pricing.leases import Account, Spent, day_of
 STEP_SECONDS = 2.0
 DEEPEST = 6.0
 """The lowest factor is exp(-6), one four-hundredth."""
-START = 2.0
-"""A campaign without a past begins at exp(-2) of its values and climbs until it spends."""
 FRONT = 0.25
 """`ahead`: the first moment of the day is spent on at 1.25 times the average, the last at 0.75."""
 CATCH_UP = 2.0
@@ -55,7 +53,7 @@ class Target(NamedTuple):
 class Pacer:
     """One limit's multiplier. Amounts are in any unit: micros, or impressions."""
 
-    def __init__(self, depth: float = START) -> None:
+    def __init__(self, depth: float = 0.0) -> None:
         self.depth = depth
         """log(1 + mu)"""
         self._rate = -1.0
@@ -154,12 +152,13 @@ class Pacing:
 
     def step(self, now: float, requests: float) -> None:
         """Work out all factors, if it is time to. `requests`: how many have ever come."""
-        if 0 <= now - self._stepped_at < STEP_SECONDS:
-            return
+        due = not 0 <= now - self._stepped_at < STEP_SECONDS
         idle = requests == self._requests
-        self._stepped_at, self._requests = now, requests
+        if due:
+            self._stepped_at, self._requests = now, requests
         for owner, account in self._books.accounts.items():
-            if account.valid_until > now and owner in self._hours:
+            new = owner not in self._pacers and account.campaign.budget.pacing != "asap"
+            if (due or new) and account.valid_until > now and owner in self._hours:
                 factor = self._campaign(owner, account, now, idle)
                 if factor is None:
                     self.paces.pop(owner, None)
@@ -177,7 +176,7 @@ class Pacing:
             return None
         pacers = self._pacers.get(owner)
         if pacers is None:
-            depth = float(account.remembered) / MICRO if account.remembered else START
+            depth = float(account.remembered) / MICRO if account.remembered else 0.0
             pacers = self._pacers[owner] = (Pacer(depth), Pacer(depth))
         active = [(p, target) for p, target in zip(pacers, targets, strict=True) if target]
         if account.remembered:

@@ -29,7 +29,9 @@ def test_a_low_ceiling_leaves_fewer_and_milder_impressions(
     assert dear.impressions <= low.impressions
     assert "repetition-harms, neither" in capsys.readouterr().out
     points = [
-        tradeoff.Point(world, p.ceiling, p.cost_cpm, p.intrusiveness, 1, 1.0, 2.0 - p.ceiling, 1)
+        tradeoff.Point(
+            world, p.ceiling, p.cost_cpm, p.intrusiveness, 1, 1.0, (2.0, 2 + p.ceiling), 1
+        )
         for world in tradeoff.WORLDS
         for p in (free, low, dear)
     ]

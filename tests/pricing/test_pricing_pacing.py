@@ -17,7 +17,6 @@ from bidder.pricing.leases import Spent, day_bounds
 from bidder.pricing.pacing import (
     CATCH_UP,
     FRONT,
-    START,
     Pacer,
     Target,
     ahead,
@@ -334,18 +333,30 @@ def worker(whole) -> tuple[Books, Pacing]:
     return books, pacing
 
 
-async def test_a_new_campaign_begins_carefully_and_climbs(made) -> None:
+async def test_bids_rise_until_they_spend(made) -> None:
     whole = made(daily_micros=10**9)
     (books, pacing), store = worker(whole), Store()
     noon = moment("2026-11-20T12:00+00:00")
     paces = []
     owner = whole.campaigns[0].id32
+    store.pace = b"2000000"
     for second in range(0, 1200, 10):
         await step(pacing, books, store, noon + second, second)
         paces.append(pacing.paces[owner])
-    assert paces[0] == pytest.approx(2.718281828**-START, rel=1e-3)
+        store.pace = b""
+    assert paces[0] == pytest.approx(2.718281828**-2, rel=1e-3)
     assert paces == sorted(paces)
     assert paces[-1] > 3 * paces[0]
+
+
+async def test_a_campaign_without_a_past_bids_its_values(made) -> None:
+    whole = made(daily_micros=10**9)
+    (books, pacing), store = worker(whole), Store()
+    noon = moment("2026-11-20T12:00+00:00")
+    pacing.step(noon, 1)
+    assert pacing.paces == {}, "no lease yet"
+    await step(pacing, books, store, noon + 0.1)
+    assert pacing.paces == {whole.campaigns[0].id32: 1.0}
 
 
 async def test_who_comes_anew_begins_where_the_others_are(made) -> None:
