@@ -7,7 +7,7 @@ import pytest
 from bidder.campaigns import catalogue
 from bidder.pricing import Books, counting
 from bidder.pricing.budget import money_keys, remains
-from bidder.pricing.leases import LEASE_SECONDS, day_bounds, day_of
+from bidder.pricing.leases import LEASE_SECONDS, bucket_name, day_bounds, day_of
 from bidder.store import keys
 from bidder.store.breaker import StoreUnavailable
 
@@ -275,9 +275,14 @@ async def test_bids_while_the_store_is_asked_are_not_given_twice(server, made) -
     await desk.sync()
     desk.hold()
     held = []
-    server.meanwhile = lambda: held.extend(desk.hold_all())
+    desk.account.next_sync = 0.0
+    await desk.sync(1.0)
+    assert desk.account.lease.free_micros == 4 * COST
+    server.meanwhile = lambda: held.append(desk.hold())
+    desk.account.next_sync = 0.0
     await desk.sync(1.0)
     server.meanwhile = lambda: None
+    assert len(held) == 1
     held += desk.hold_all()
     other = Desk(server, desk.whole, "other")
     other.now = desk.now
@@ -420,6 +425,25 @@ async def test_what_is_not_sent_or_not_paid_for_frees_the_minute(server, made) -
     assert desk.hold() is None, "the day's budget is used up"
     desk.books.give_back(desk.item, hold, desk.now)
     assert len(await desk.drain(3)) == 1
+
+
+async def test_a_minute_asks_only_for_what_it_may_need(server, made) -> None:
+    desk = Desk(server, made(daily_micros=10**9, per_minute=4 * COST))
+    await desk.sync()
+    asked = []
+    server.meanwhile = lambda: asked.append(1)
+    desk.account.next_sync = 10**12
+    await desk.sync(1.0)
+    assert asked == []
+    await desk.sync(5.0)
+    assert asked == [1]
+
+
+async def test_a_hold_is_in_the_bucket_of_its_notices(server, made) -> None:
+    desk = Desk(server, made(daily_micros=COST))
+    (hold,) = await desk.drain(1)
+    assert hold.bucket == bucket_name(float(int(desk.now)), "demo")
+    assert hold.until == int(desk.now) + LASTS
 
 
 async def test_an_unlimited_minute_asks_nothing(server, made) -> None:

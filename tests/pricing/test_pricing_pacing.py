@@ -294,6 +294,24 @@ def test_too_far_ahead_is_silent(made) -> None:
     assert pacer.step(Target(1e6, 1e6 * planned, 1), plan, noon + 2, 0.0, False) > 0
 
 
+def test_the_silence_of_the_guard_teaches_nothing(made) -> None:
+    plan = plan_of(made)
+    noon = moment("2026-11-20T12:00+00:00")
+    pacer, spent = Pacer(1.0), 1e6 * (plan.elapsed(noon) + 0.1)
+    for now in range(0, 600, 2):
+        assert pacer.step(Target(1e6, spent, 1), plan, noon + now, 0.0, False) == 0
+    assert pacer.depth == 1.0
+
+
+def test_outside_its_hours_a_campaign_learns_nothing(made) -> None:
+    plan = plan_of(made, hours=frozenset(day * 24 + hour for day in range(7) for hour in range(6)))
+    pacer = Pacer(1.0)
+    noon = moment("2026-11-20T12:00+00:00")
+    for now in range(0, 600, 2):
+        pacer.step(Target(1e6, 1e3, 1), plan, noon + now, 0.0, False)
+    assert pacer.depth == 1.0
+
+
 def test_silence_in_an_outage_teaches_nothing(made) -> None:
     plan = plan_of(made)
     noon = moment("2026-11-20T12:00+00:00")
