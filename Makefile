@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 DEMO := build/demo-crm
 
-.PHONY: demo-crm run test lint bench retrain cap-trial replay ipinyou clean
+.PHONY: demo-crm run test lint bench retrain cap-trial money-trial replay ipinyou clean
 
 run: $(INSTALLED)
 	exec $(BIN)/python -m bidder serve --seed config/demo/people.jsonl
@@ -33,6 +33,13 @@ bench: $(INSTALLED)
 
 cap-trial: $(INSTALLED)
 	$(BIN)/python -m loadtest.cap_trial --out build/capping.json
+
+# Eight workers, a lossy exchange, four hours on a clock of its own: is the budget kept? And spread?
+money-trial: $(INSTALLED)
+	$(BIN)/python -m loadtest.money_trial --plot build/money/even-4h.png --json build/money/even-4h.json
+	$(BIN)/python -m loadtest.money_trial --kill --seed 2 --json build/money/killed-4h.json
+	$(BIN)/python -m loadtest.money_trial --hours 24 --rate 40 --plot build/money/even-24h.png
+	$(BIN)/python -m loadtest.money_trial --hours 24 --rate 40 --pacing ahead --plot build/money/ahead-24h.png
 
 retrain: $(INSTALLED)
 	$(BIN)/python -m models.retrain --out build/retrain

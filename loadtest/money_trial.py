@@ -369,6 +369,7 @@ def main() -> None:
     if given.json:
         figures = {n: getattr(outcome, n) for n in Outcome.__slots__ if n != "planned"}
         figures |= {"overspend": outcome.overspend, "underspend": outcome.underspend}
+        given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(json.dumps(figures))
     sys.exit(outcome.overspend > 0.005 or outcome.underspend > 0.02)
 

@@ -38,8 +38,8 @@ class WinRate:
 
     def at(self, bid: float) -> float:
         """The share of auctions that `bid` wins."""
-        place = int(np.searchsorted(self.prices, bid, side="right"))
-        return float(self.rates[place - 1]) if place else 0.0
+        place = bisect_right(self._prices, bid)
+        return self._all[place - 1] if place else 0.0
 
     def bid(self, value: float) -> float:
         """The bid with the highest expected surplus, below `value`; 0 where none earns anything."""

@@ -415,9 +415,16 @@ async def test_a_changed_campaign_is_paced_anew(made, changed) -> None:
     pacing.adopt(free, Traffic())
     await step(pacing, books, store, noon + 0.1)
     assert paces == {}
+    assert pacing.paces is paces
+
+
+async def test_a_campaign_that_is_gone_has_no_pace(made) -> None:
+    (books, pacing), store = worker(made(daily_micros=10**9)), Store()
+    await step(pacing, books, store, moment("2026-11-20T12:00+00:00"))
+    assert len(pacing.paces) == 1
     books.adopt(catalogue.EMPTY)
     pacing.adopt(catalogue.EMPTY, Traffic())
-    assert pacing.paces is paces
+    assert pacing.paces == {}
 
 
 async def test_a_step_too_soon_is_none(made) -> None:

@@ -66,6 +66,17 @@ def test_no_price_from_the_floor_on_earns_much_more(value, floor, rate) -> None:
     assert surplus(bid) >= max(map(surplus, envelope)) * (1 - 1e-9) - 1e-6
 
 
+def test_above_the_floor_the_next_price_may_be_better_than_the_floor() -> None:
+    shader = taught(WinRate(np.array([1e6, 2e6]), np.array([0.5, 0.9])))
+    assert shader.bid(3_000_000, 0, FIRST_PRICE, *WHERE) == 1_000_000
+    assert shader.bid(3_000_000, 1_500_000, FIRST_PRICE, *WHERE) == 2_000_000
+
+
+def test_paying_more_to_win_no_more_is_never_done() -> None:
+    shader = taught(WinRate(np.array([1e6, 2e6]), np.array([0.5, 0.5])))
+    assert shader.bid(9_000_000, 0, FIRST_PRICE, *WHERE) == 1_000_000
+
+
 def test_second_and_fixed_prices_are_not_shaded() -> None:
     shader = taught(win_rate(np.array([1e6])), exploration=0.5)
     assert shader.bid(3_000_000, 0, 2, *WHERE) == 3_000_000

@@ -32,11 +32,14 @@ def bid_of(bidder: Any, person: str, soon: Soon) -> dict[str, Any]:
 
 
 def counters(bidder: Any) -> dict[str, int]:
-    """What the shop's one campaign has counted, of all days."""
+    """What the shop's one campaign has counted, of all days; nothing before the first event."""
+    names = ("spent", "impressions", "clicks", "conversions")
     with bidder.store() as store:
-        (key,) = list(store.scan_iter("c:*:money"))
-        names = ("spent", "impressions", "clicks", "conversions")
-        return {name: int(store.hget(key, name) or 0) for name in names}
+        keys = list(store.scan_iter("c:*:money"))
+        assert len(keys) <= 1
+        return {name: int(store.hget(key, name) or 0) for key in keys for name in names} or (
+            dict.fromkeys(names, 0)
+        )
 
 
 def cost(bid: dict[str, Any]) -> int:
