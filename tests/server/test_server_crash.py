@@ -13,7 +13,6 @@ from typing import Any
 import psutil
 import pytest
 
-pytestmark = pytest.mark.xdist_group("server_crash")
 Soon = Callable[..., Any]
 Bidders = Callable[..., Any]
 REQUEST = json.loads((Path(__file__).parents[2] / "config/demo/request.json").read_bytes())

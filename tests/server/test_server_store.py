@@ -14,7 +14,6 @@ import pytest
 
 from bidder.store.embedded import EmbeddedStore
 
-pytestmark = pytest.mark.xdist_group("server_store")
 Soon = Callable[..., Any]
 REQUEST = json.loads((Path(__file__).parents[2] / "config/demo/request.json").read_bytes())
 PEOPLE = 400
