@@ -11,7 +11,7 @@ its last notice can have come.
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from math import ceil
+from math import ceil, exp
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -22,13 +22,15 @@ from bidder.pricing.delays import BUCKET_SECONDS, YOUNG, Delays, Mark, Wins
 
 LEASE_SECONDS = 20
 """A lease is used for this long after the sync that renewed it."""
-SYNC_SECONDS = 0.5
-IDLE_SYNC_SECONDS = 5.0
-LOOKAHEAD_SECONDS = 3.0
-"""A lease asks for what this many seconds of bidding at the recent rate would hold."""
+SYNC_SECONDS, IDLE_SYNC_SECONDS = 0.5, 5.0
+"""A lease is renewed at least so often while its campaign bids much, and while it does not."""
+BIDS_A_SYNC = 8
+"""In between: after so many of the dearest bids. A sync costs about as much as a bid."""
+LOOKAHEAD_SECONDS = 2.5
+"""A lease covers this many seconds of bidding beyond the next sync."""
 YOUNG_BUCKETS = 2
-RATE_WEIGHT = 0.3
-"""Of the newest interval, in the average rate of bidding."""
+RATE_SECONDS = 1.5
+"""Over which the rate of bidding is averaged."""
 BUSY_BIDS = 4
 """Whoever has bid lately keeps room for this many of the dearest bids; who has not, for one."""
 
@@ -271,6 +273,7 @@ class Account:
         self._delays = delays
         self._demand = 0
         self._rate = 0.0
+        self._wanted = 0
         self._asked_at = 0.0
 
     def can_pay(self, cost_micros: int, now: float) -> bool:
@@ -316,15 +319,26 @@ class Account:
             self.lease.free_micros = self.lease.free_bids = 0
 
     def wants(self, now: float, closing: bool) -> tuple[int, int]:
-        """Micros and bids to have free: a few seconds of bidding, at least one bid."""
+        """Micros and bids to have free: a few seconds of the dearest bids, at least one."""
         elapsed = max(now - self._asked_at, SYNC_SECONDS) if self._asked_at else SYNC_SECONDS
-        self._rate += RATE_WEIGHT * (self._demand / elapsed - self._rate)
+        self._rate += (1 - exp(-elapsed / RATE_SECONDS)) * (self._demand / elapsed - self._rate)
         least = BUSY_BIDS if self._demand else 1
         self._asked_at, self._demand = now, 0
         if closing:
             return 0, 0
-        bids = max(int(self._rate * LOOKAHEAD_SECONDS) // self.dearest_micros, least)
-        return max(int(self._rate * LOOKAHEAD_SECONDS), least * self.dearest_micros), bids
+        bids = ceil(self._rate * (self._pause() + LOOKAHEAD_SECONDS) / self.dearest_micros)
+        self._wanted = max(bids, least) * self.dearest_micros
+        return self._wanted, max(bids, least)
+
+    def _pause(self, scarce: bool = False) -> float:
+        """Seconds to the next sync. `scarce`: the store has less than we want, so others wait for
+        what we do not use."""
+        if self._rate <= 1:
+            return IDLE_SYNC_SECONDS
+        if scarce:
+            return SYNC_SECONDS
+        seconds = BIDS_A_SYNC * self.dearest_micros / self._rate
+        return min(max(seconds, SYNC_SECONDS), IDLE_SYNC_SECONDS)
 
     def lasts_until(self, lease: Lease, now: float) -> int:
         """When the last notice of what `lease` covers can have come, and a little more."""
@@ -338,5 +352,5 @@ class Account:
         self.spent, self.remembered = spent, remembered
         _, ends = day_bounds(self.campaign, self.lease.day)
         self.valid_until = min(asked_at + LEASE_SECONDS, ends)
-        pause = SYNC_SECONDS if self._demand or self._rate > 1 else IDLE_SYNC_SECONDS
-        self.next_sync = min(asked_at + pause, ends)
+        scarce = self.lease.free_micros < self._wanted
+        self.next_sync = min(asked_at + self._pause(scarce), ends)

@@ -221,10 +221,10 @@ async def test_overdue_billings_are_handed_out_until_they_are_billed(server, mad
 async def test_clicks_and_orders_count_once(server, made) -> None:
     desk = Desk(server, made(daily_micros=COST))
     (hold,) = await desk.drain()
-    for kind, member in (("clicks", b"a"), ("conversions", b"a"), ("conversions", b"b")):
-        for outcome in ("new", "duplicate"):
+    for kind, sale in (("clicks", ""), ("conversions", "a"), ("conversions", "b")):
+        for bid_id, outcome in ((b"bid", "new"), (b"bid" if not sale else b"other", "duplicate")):
             assert outcome == await counting.count_once(
-                server, desk.campaign, member, kind, hold, int(NOW)
+                server, desk.campaign, bid_id, kind, hold, int(NOW), sale
             )
     money = server.client.hgetall(money_keys(desk.campaign, "", "")[0])
     assert money[b"clicks"] == b"1"
@@ -286,7 +286,7 @@ async def test_bids_while_the_store_is_asked_are_not_given_twice(server, made) -
     held += desk.hold_all()
     other = Desk(server, desk.whole, "other")
     other.now = desk.now
-    both = len(held) + 1 + len(await other.drain(5)) + len(await desk.drain(5))
+    both = len(held) + 1 + len(await other.drain(8)) + len(await desk.drain(8))
     assert both == 6
 
 

@@ -220,4 +220,5 @@ def test_a_crowd_spends_all_and_no_more(server, made: Callable[..., Catalogue], 
         spent[won.hold.day] += won.cost
     first, last = sorted(spent)
     assert spent[first] > 0
-    assert min(TOTAL - spent.total(), DAILY - spent[last]) < 15_000
+    left = min(TOTAL - spent.total(), DAILY - spent[last])
+    assert left < 3 * 10_000  # each of three workers may keep what one impression costs
