@@ -17,6 +17,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from bidder.campaigns.catalogue import Campaign
+from bidder.ids import hash32
 from bidder.money import MICROS, impression_cost
 from bidder.pricing.delays import BUCKET_SECONDS, YOUNG, Delays, Mark, Wins
 
@@ -263,6 +264,8 @@ class Account:
         self.past: list[Lease] = []
         """Leases of days gone by whose notices may still come."""
         self.valid_until = self.next_sync = 0.0
+        self.renewed_at = 0.0
+        """When the store was last asked for it and answered."""
         self.pace = ""
         """What pacing wants to be remembered, for a worker that comes anew; empty = nothing."""
         self.remembered = ""
@@ -271,6 +274,8 @@ class Account:
         self.syncing = False
         self._hold_seconds = hold_seconds
         self._delays = delays
+        self._own_pace = 0.8 + 0.4 * (hash32(f"{holder} {campaign.id32}") / 2**32)
+        """Accounts that began together must not ask together for ever."""
         self._demand = 0
         self._rate = 0.0
         self._wanted = 0
@@ -334,11 +339,11 @@ class Account:
         """Seconds to the next sync. `scarce`: the store has less than we want, so others wait for
         what we do not use."""
         if self._rate <= 1:
-            return IDLE_SYNC_SECONDS
+            return IDLE_SYNC_SECONDS * self._own_pace
         if scarce:
             return SYNC_SECONDS
         seconds = BIDS_A_SYNC * self.dearest_micros / self._rate
-        return min(max(seconds, SYNC_SECONDS), IDLE_SYNC_SECONDS)
+        return min(max(seconds, SYNC_SECONDS), IDLE_SYNC_SECONDS) * self._own_pace
 
     def lasts_until(self, lease: Lease, now: float) -> int:
         """When the last notice of what `lease` covers can have come, and a little more."""
@@ -349,7 +354,7 @@ class Account:
 
     def synced(self, spent: Spent, remembered: str, asked_at: float) -> None:
         """The store has renewed today's lease."""
-        self.spent, self.remembered = spent, remembered
+        self.spent, self.remembered, self.renewed_at = spent, remembered, asked_at
         _, ends = day_bounds(self.campaign, self.lease.day)
         self.valid_until = min(asked_at + LEASE_SECONDS, ends)
         scarce = self.lease.free_micros < self._wanted

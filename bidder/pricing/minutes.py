@@ -12,10 +12,12 @@ from bidder.campaigns.catalogue import Advertiser
 from bidder.store import keys
 
 MINUTE_SECONDS = 60
-TOKEN_SECONDS = 2
+TOKEN_SECONDS = 5
 """What was handed out is used within this time."""
 AHEAD = 2.0
 """Ask for so many times what was used in the last interval."""
+BUSY_BIDS = 4
+"""Whoever has bid in it keeps room for this many of the dearest bids; who has not, for one."""
 
 
 class Scripts(Protocol):
@@ -75,7 +77,8 @@ class Minutes:
             if left:
                 self._back[second] = self._back.get(second, 0) + left
         left = sum(row[1] for row in self._taken)
-        want = max(int(AHEAD * self._demand), self.dearest_micros) - left
+        least = (BUSY_BIDS if self._demand else 1) * self.dearest_micros
+        want = max(int(AHEAD * self._demand), least) - left
         self._demand = 0
         if want <= 0 and not self._back:
             return

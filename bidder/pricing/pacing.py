@@ -100,7 +100,7 @@ class Pacer:
     def _lead(self, target: Target, plan: Plan, now: float, front: float) -> float:
         """Spent beyond the day's curve, as a share of its budget."""
         grains = 2 * target.grain / target.budget
-        return target.spent / target.budget - ahead(plan.elapsed(now), front) - grains
+        return target.spent / target.budget - ahead(plan.due(now), front) - grains
 
     def _seconds(self, target: Target, plan: Plan, rate: float) -> float:
         usual = min(max(plan.open_seconds / PARTS_OF_DAY, QUICKEST_SECONDS), SLOWEST_SECONDS)
@@ -114,7 +114,7 @@ def ahead(elapsed: float, front: float) -> float:
 
 def target_rate(target: Target, plan: Plan, since: float, now: float, front: float) -> float:
     """What to spend per second between these moments, given what is left at the latter."""
-    before, after = (ahead(plan.elapsed(at), front) for at in (since, now))
+    before, after = (ahead(plan.due(at), front) for at in (since, now))
     if after >= 1 or now <= since:
         return 0.0
     share = (after - before) / (now - since)
@@ -134,8 +134,10 @@ class Pacing:
         self._hours: dict[int, frozenset[int]] = {}
         self._plans: dict[int, tuple[Plan, float | None]] = {}
         self._pacers: dict[int, tuple[Pacer, Pacer]] = {}
-        self._stepped_at = 0.0
+        self._stepped_at: dict[int, float] = {}
+        self._counted_at = 0.0
         self._requests = -1.0
+        self._idle = False
 
     def adopt(self, catalogue: Catalogue, traffic: Traffic) -> None:
         """Pace these campaigns: those known go on where they are."""
@@ -148,18 +150,20 @@ class Pacing:
         self._pacers = {owner: self._pacers[owner] for owner in items if owner in self._pacers}
         for owner in self.paces.keys() - items.keys():
             del self.paces[owner]
-        self._stepped_at = 0.0
+        self._stepped_at.clear()
 
     def step(self, now: float, requests: float) -> None:
-        """Work out all factors, if it is time to. `requests`: how many have ever come."""
-        due = not 0 <= now - self._stepped_at < STEP_SECONDS
-        idle = requests == self._requests
-        if due:
-            self._stepped_at, self._requests = now, requests
+        """Work out anew the factors of the campaigns whose books were renewed since their last
+        step. `requests`: how many have ever come."""
+        if not 0 <= now - self._counted_at < STEP_SECONDS:
+            self._idle = requests == self._requests
+            self._counted_at, self._requests = now, requests
         for owner, account in self._books.accounts.items():
-            new = owner not in self._pacers and account.campaign.budget.pacing != "asap"
-            if (due or new) and account.valid_until > now and owner in self._hours:
-                factor = self._campaign(owner, account, now, idle)
+            stepped_at = self._stepped_at.get(owner, 0.0)
+            renewed = account.renewed_at > stepped_at or now < stepped_at
+            if renewed and not 0 <= now - stepped_at < STEP_SECONDS and account.valid_until > now:
+                self._stepped_at[owner] = now
+                factor = self._campaign(owner, account, now, self._idle)
                 if factor is None:
                     self.paces.pop(owner, None)
                 else:
