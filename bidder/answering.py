@@ -22,6 +22,7 @@ from bidder.openrtb.opportunity import Opportunity
 from bidder.pricing import Hold, Shader
 from bidder.privacy import Permission
 from bidder.scoring.features import VERSION as FEATURE_VERSION
+from bidder.scoring.features import logged
 
 CONSENT_PARAMETERS = (1, 2)
 """DSA parameters of a bid on a known person: profiling and basic advertising."""
@@ -112,6 +113,7 @@ class Answerer:
             cattax=cattax,
             attr=tuple(sorted(creative.attributes)),
             language=creative.language,
+            bundle=creative.app,
             dealid=deal.id if deal else "",
             w=width,
             h=height,
@@ -177,9 +179,10 @@ def record(source: Source, offered: Offered) -> BidEvent:
         person=offered.person,
         p_click=scored.estimate.p_click,
         p_conversion=scored.estimate.p_conversion,
+        p_view=scored.estimate.p_view,
         intrusiveness=scored.estimate.intrusiveness,
         model=source.model,
-        features=scored.features,
+        features=logged(scored.row),
         feature_version=FEATURE_VERSION,
         country=offer.country,
         device=offer.device,

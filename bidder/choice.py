@@ -42,7 +42,8 @@ class Scored(NamedTuple):
 
     value_micros: int
     estimate: Estimate
-    features: list[float | None]
+    row: bytes
+    """The features it was scored on, as `scoring.features.logged` takes them."""
 
 
 class Choice(NamedTuple):

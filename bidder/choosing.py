@@ -7,6 +7,7 @@ line item why it is out.
 from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
 from random import Random
+from zoneinfo import ZoneInfo
 
 from bidder import capping
 from bidder.campaigns.catalogue import LineItem
@@ -27,6 +28,8 @@ from bidder.trace import Detail, Refusal, Short, Trace
 
 MAX_DEALS = 16
 """Deals of one slot that we look at."""
+OUT_OF_REACH = 1 << 62
+"""A floor in CPM micros that no bid meets."""
 FIRST_PRICE, SECOND_PRICE, FIXED_PRICE = 1, 2, 3
 """`at` (§3.2.1; the last in deals only, §3.2.12). Other numbers are the exchange's own."""
 
@@ -67,7 +70,8 @@ class Chooser:
         self._currency = self._agreed_currency()
         self._context: features.Context | None = None
         self._histories: dict[int, History] = {}
-        self._facts: facts.Facts | None = None
+        self._request_facts: facts.Facts | None = None
+        self._facts: dict[tuple[int, tuple[int, int], ZoneInfo], facts.Facts] = {}
         self._row = features.new_row()
         self._rotation = Rotation(
             serving, offer, exchange, asker.profile, asker.ledger, random, known=asker.known
@@ -82,13 +86,21 @@ class Chooser:
         choices: list[Choice] = []
         page = page_of(self._offer)
         taken = self._ledger.advertisers_on(page) if page else set()
+        latest: Choice | None = None  # not yet in the ledger: often nothing follows that asks
         for slot, mask in zip(self._offer.slots, masks, strict=True):
-            candidates = self._candidates(slot, mask, taken) if mask else []
+            if not mask:
+                continue
+            self._reserve(latest)
+            latest = None
+            candidates = self._candidates(slot, mask, taken)
             scored: dict[int, Scored] = {}
             markets = list(self._markets(slot)) if candidates else []
             if not markets:
                 self._all_out(candidates, NoBid.NO_RATE, "the floor's currency")
             for market in markets:
+                if latest is not None:
+                    self._reserve(latest)
+                    candidates = self._not_capped(candidates)
                 choice = self._best(slot, market, candidates, scored)
                 while choice is not None and held_out(choice.line_item.campaign, self._person):
                     candidates = self._haunted(choice, candidates)
@@ -96,9 +108,8 @@ class Chooser:
                 if choice is not None:
                     choice = self._drawn(choice)
                     choices.append(choice)
-                    if self._known:
-                        candidates = self._after(choice, candidates)
-            taken.update([c.line_item.campaign.advertiser.id32 for c in choices if c.slot is slot])
+                    taken.add(choice.line_item.campaign.advertiser.id32)
+                    latest = choice if self._known else None
         return choices
 
     def _candidates(self, slot: Slot, mask: int, taken: set[int]) -> list[Candidate]:
@@ -237,34 +248,35 @@ class Chooser:
             self._histories[item.index] = history
         row = self._row
         features.fill(row, self._context, slot, candidate.size, history, item, candidate.creative)
-        p_click = p_conversion = 0.0
+        p_click = p_conversion = p_view = 0.0
         scorer = self._serving.scorer
         if item.goal.kind == "cpc":
             p_click = scorer.p_click(row, advertiser.id)
             self.rows_scored += 1
         elif item.goal.kind != "cpm":
-            p_click, p_conversion = scorer.score(row, advertiser.id)
+            p_click, p_conversion, p_view = scorer.score_with_views(row, advertiser.id)
             self.rows_scored += 1
         basket = self._profile.baskets.get(advertiser.id)
         estimate = Estimate(
             p_click=p_click,
             p_conversion=p_conversion,
+            p_view=p_view,
             basket_micros=basket.value_micros if basket is not None else 0,
             since_click=history.since_click,
             intrusiveness=self._rotation.intrusiveness(item, candidate.creative),
         )
         worth = int(value(item, estimate, candidate.factor) * candidate.rate)
-        return Scored(worth, estimate, features.logged(row))
+        return Scored(worth, estimate, bytes(row))
 
-    def _after(self, choice: Choice, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Who is left once this bid stands in the ledger as a reservation."""
-        self._ledger = self._ledger.plus(choice.reservation(self._now, 1, 0, bytes(8)))
-        self._rotation.follow(self._ledger)
-        return [
-            candidate
-            for candidate in candidates
-            if capping.verdict(self._ledger, candidate.rules) is None
-        ]
+    def _reserve(self, choice: Choice | None) -> None:
+        """From here on this bid stands in the ledger as a reservation."""
+        if choice is not None:
+            self._ledger = self._ledger.plus(choice.reservation(self._now, 1, 0, bytes(8)))
+            self._rotation.follow(self._ledger)
+
+    def _not_capped(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Whom the ledger lets speak once more."""
+        return [c for c in candidates if capping.verdict(self._ledger, c.rules) is None]
 
     def _markets(self, slot: Slot) -> Iterator[Market]:
         """The slot's deals, then its open auction; those whose floor we cannot read are left out.
@@ -291,11 +303,17 @@ class Chooser:
             yield Market(None, open_floor, usual)
 
     def _floor(self, cpm: float, currency: str) -> int | None:
-        """A floor in CPM micros of the bid's currency, rounded up; None without a rate."""
+        """A floor in CPM micros of the bid's currency, rounded up; None without a rate.
+
+        One that is no number, or more than any bid, is out of reach.
+        """
         if not cpm:
             return 0
         rate = self._serving.rate(currency, self._currency, self._now)
-        return None if rate is None else ceil(cpm * MICROS * rate - 1e-6)
+        if rate is None:
+            return None
+        floor = cpm * MICROS * rate
+        return ceil(floor - 1e-6) if floor < OUT_OF_REACH else OUT_OF_REACH
 
     def _agreed_currency(self) -> str:
         """What we bid in: the exchange's own, else the first allowed one with a rate."""
@@ -310,10 +328,15 @@ class Chooser:
 
     def _facts_of(self, item: LineItem, slot: Slot, size: tuple[int, int]) -> facts.Facts:
         """What the trader's modifiers ask about."""
-        if self._facts is None:
-            self._facts = facts.request_facts(self._offer, self._profile.segments)
+        if self._request_facts is None:
+            self._request_facts = facts.request_facts(self._offer, self._profile.segments)
         zone = item.campaign.advertiser.zone
-        return {**self._facts, **facts.slot_facts(slot, size, self._now, zone)}
+        key = (slot.index, size, zone)
+        found = self._facts.get(key)
+        if found is None:
+            own = facts.slot_facts(slot, size, self._now, zone)
+            found = self._facts[key] = {**self._request_facts, **own}
+        return found
 
     def _all_out(self, candidates: Sequence[Candidate], reason: NoBid, detail: Detail) -> None:
         for candidate in candidates:

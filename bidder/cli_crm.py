@@ -1,14 +1,20 @@
 """The commands by which a company's own data becomes people and segments."""
 
+import gc
+import os
 import resource
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bidder.cli_base import CONFIG, Config, catalogue_in, fail, settings_in, with_store
 from bidder.settings import Settings
 from bidder.yamlfiles import InvalidFile
 
@@ -17,26 +23,18 @@ if TYPE_CHECKING:
     from bidder.crm.building import Preview
     from bidder.crm.importing import Imported
     from bidder.crm.segments import Segments
+    from bidder.crm.taking import Taker
+    from bidder.crm.writing import Writer
     from bidder.store.links import Links
 
-Config = Annotated[Path, typer.Option("--config", help="The configuration folder.")]
-CONFIG = Path("config")
 SHOWN_OVERLAPS = 15
-WithStore = Callable[[Settings, Callable[["Links"], Awaitable[str]]], str]
+MUCH_BYTES = 8_000_000
+"""Files that come to less are imported by one process: others take a second to begin."""
+MOST_PROCESSES = 4
 
 
-def register(
-    app: typer.Typer,
-    settings_in: Callable[[Path], Settings],
-    with_store: WithStore,
-    catalogue_in: "Callable[[Path], Catalogue]",
-    fail: Callable[[str], typer.Exit],
-) -> None:
-    """Add the commands. `catalogue_in` gives the campaigns of a configuration."""
-    crm = typer.Typer(no_args_is_help=True, help="A company's own data.")
-    segments = typer.Typer(no_args_is_help=True, help="Segments of people.")
-    app.add_typer(crm, name="crm")
-    app.add_typer(segments, name="segments")
+def register(crm: typer.Typer, segments: typer.Typer) -> None:
+    """Add the commands."""
 
     @crm.command(name="import")
     def import_(
@@ -44,6 +42,9 @@ def register(
         files: Annotated[list[Path], typer.Argument(help="CSV, JSON Lines or Parquet.")],
         config: Config = CONFIG,
         rejects: Annotated[Path | None, typer.Option(help="Where refused rows are listed.")] = None,
+        processes: Annotated[
+            int, typer.Option(min=0, help="That read and write; 0: by the files' size.")
+        ] = 0,
     ) -> None:
         """Import contacts, orders, events and messages. Doing it again changes nothing."""
         from bidder.crm import mapping as mappings
@@ -60,33 +61,45 @@ def register(
         listed = rejects or given.state_dir / "imports" / f"rejected-{int(time.time())}.csv"
 
         async def run(links: "Links") -> str:
+            from bidder.crm.crew import Crew
             from bidder.crm.importing import Checkpoint, Rejects, fingerprint, import_files
             from bidder.events.log import EventLog
             from bidder.server.selling import Seller
 
             log = EventLog(given.state_dir / "events" / "import")
+            writer = setup.writer(links, given, rules, names, Seller(catalogue, log).sold)
             present = [path for path in files if path.exists()]
             missing = [f"{path}: no such file" for path in files if not path.exists()]
             folder = given.state_dir / "imports"
             checkpoint = Checkpoint(folder / f"{fingerprint(meaning, present)}.json")
-            refused, began = Rejects(listed), time.monotonic()
+            refused, began, now = Rejects(listed), time.monotonic(), int(time.time())
             before = await _memory(links)
+            size = sum(path.stat().st_size for path in present)
+            crew = None
+            if links.url and (processes > 1 or (processes == 0 and size >= MUCH_BYTES)):
+                begin = partial(_begin, config, mapping, links.url, now)
+                crew = Crew(processes or min(os.cpu_count() or 1, MOST_PROCESSES), begin)
+            gc.disable()  # millions of values that all live on, and no circles among them
             try:
                 with _Bar() as bar:
                     done = await import_files(
                         links,
-                        setup.writer(links, given, rules, names, Seller(catalogue, log).sold),
+                        writer,
                         meaning,
                         present,
                         pseudonyms,
                         setup.retention(given).records,
-                        int(time.time()),
+                        now,
                         refused,
                         checkpoint,
                         bar.show,
+                        crew,
                     )
             finally:
+                gc.enable()
                 refused.close()
+                if crew is not None:
+                    crew.close()
                 await log.close()
             done.problems += missing
             seconds = time.monotonic() - began
@@ -150,6 +163,45 @@ def register(
         typer.echo(with_store(given, run))
 
 
+def _begin(
+    config: Path, mapping: Path, url: str, now: int
+) -> "tuple[Taker, AbstractAsyncContextManager[Writer]]":
+    """What a process of an import reads and writes with."""
+    from bidder import settings
+    from bidder.campaigns.loading import load
+    from bidder.crm import mapping as mappings
+    from bidder.crm import setup
+    from bidder.crm.taking import Taker
+
+    given, meaning = settings.load(config), mappings.load(mapping)
+    catalogue, _ = load(config / "campaigns", now=datetime.now(UTC))
+    keep = setup.retention(given).records
+    taker = Taker(meaning, setup.pseudonyms(given, meaning.country), keep, now)
+    names = {**_advertisers(catalogue), **setup.advertiser_names(meaning.advertiser)}
+    return taker, _writing(given, setup.segments(config), names, catalogue, url)
+
+
+@asynccontextmanager
+async def _writing(
+    given: Settings,
+    rules: "Segments",
+    names: dict[int, str],
+    catalogue: "Catalogue",
+    url: str,
+) -> AsyncIterator["Writer"]:
+    from bidder.crm import setup
+    from bidder.events.log import EventLog
+    from bidder.server.selling import Seller
+    from bidder.store.opening import opened
+
+    log = EventLog(given.state_dir / "events" / f"import-{os.getpid()}")
+    try:
+        async with opened(url) as links:
+            yield setup.writer(links, given, rules, names, Seller(catalogue, log).sold)
+    finally:
+        await log.close()
+
+
 def _advertisers(catalogue: "Catalogue") -> dict[int, str]:
     return {each.id32: each.id for each in catalogue.advertisers}
 
@@ -181,6 +233,7 @@ async def _memory(links: "Links") -> int:
 def _summary(done: "Imported", seconds: float, grown: int, listed: Path) -> str:
     tally, written = done.tally, done.written
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    each = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     people = max(written.people, 1)
     lines = [
         f"{tally.rows:,} rows: {tally.rejected:,} rejected, {tally.passed_over:,} of other kinds, "
@@ -194,7 +247,8 @@ def _summary(done: "Imported", seconds: float, grown: int, listed: Path) -> str:
         f"{tally.bridged:,} bridged links not made",
         f"{seconds:.1f} s, {written.people / max(seconds, 0.001):,.0f} people/s; "
         f"{written.bytes / people:,.0f} bytes a person as written, "
-        f"{grown / people:,.0f} in the store's memory; peak memory {peak:,.0f} MB",
+        f"{grown / people:,.0f} in the store's memory; peak memory {peak:,.0f} MB, "
+        f"{each:,.0f} MB the largest of its children",
     ]
     if done.skipped:
         lines.append(f"{done.skipped:,} batches had been written by an import that was stopped")

@@ -1,34 +1,24 @@
 """The commands about money: `bidder budget reconcile`, and `bidder report lift`."""
 
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING
 
 import typer
 
-from bidder.campaigns.catalogue import Catalogue
+from bidder.cli_base import CONFIG, Config, catalogue_in, fail, settings_in, with_store
 from bidder.settings import Settings
 
 if TYPE_CHECKING:
     from bidder.store.links import Links
 
-T = TypeVar("T")
-Config = Annotated[Path, typer.Option("--config", help="The configuration folder.")]
-CONFIG = Path("config")
 DAY_SECONDS = 86400
 LEAST_PEOPLE = 2
 USUAL_EXP_SECONDS = 300
 
 
-def register(
-    budget: typer.Typer,
-    settings_in: Callable[[Path], Settings],
-    with_store: Callable[[Settings, Callable[["Links"], Awaitable[str]]], str],
-    catalogue_in: Callable[[Path], Catalogue],
-    fail: Callable[[str], typer.Exit],
-) -> None:
-    """Add the commands. `with_store` runs something on the store, `fail` makes an exit of 1."""
+def register(budget: typer.Typer) -> None:
+    """Add the commands."""
 
     @budget.callback()
     def _about() -> None:
@@ -43,7 +33,7 @@ def register(
         from bidder.store.coalesce import Scripts
 
         given, campaigns = settings_in(config), catalogue_in(config).campaigns
-        seconds = _hold_seconds(config)
+        seconds = hold_seconds(config)
         differ: list[bool] = []
 
         async def run(links: "Links") -> str:
@@ -63,7 +53,6 @@ def register(
 
 def lift(
     given: Settings,
-    with_store: Callable[[Settings, Callable[["Links"], Awaitable[str]]], str],
     campaign: str,
     days: int,
     since: float | None,
@@ -116,7 +105,7 @@ async def _activity(
     return found
 
 
-def _hold_seconds(config: Path) -> dict[str, int]:
+def hold_seconds(config: Path) -> dict[str, int]:
     """By exchange: how long after a bid its last notice may come."""
     import os
 

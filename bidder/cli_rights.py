@@ -1,26 +1,22 @@
-"""The commands for people's rights: what `bidder people` and `bidder events` do beside loading.
+"""The commands for people's rights: what `bidder people` does beside loading.
 
 Who asks is checked by whoever runs the command: see `docs/rights.md`.
 """
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from random import SystemRandom
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
+from bidder.cli_base import CONFIG, Config, fail, settings_in, with_store
 from bidder.settings import Settings
 
 if TYPE_CHECKING:
     from bidder.crm.rights import Desk
     from bidder.store.links import Links
 
-T = TypeVar("T")
-Config = Annotated[Path, typer.Option("--config", help="The configuration folder.")]
 Who = Annotated[
     str,
     typer.Argument(
@@ -28,19 +24,10 @@ Who = Annotated[
         help="A person id, source:value, email:ADDRESS, phone:NUMBER or crm:ADVERTISER/NUMBER.",
     ),
 ]
-CONFIG = Path("config")
-WithStore = Callable[[Settings, Callable[["Links"], Awaitable[T]]], T]
-REWRITE_SECONDS = 60.0
 
 
-def register(
-    people: typer.Typer,
-    events: typer.Typer,
-    settings_in: Callable[[Path], Settings],
-    with_store: WithStore[str],
-    fail: Callable[[str], typer.Exit],
-) -> None:
-    """Add the commands. `with_store` runs something on the store, `fail` makes an exit of 1."""
+def register(people: typer.Typer) -> None:
+    """Add the commands."""
 
     def at_desk(config: Path, act: "Callable[[Desk, Settings], Awaitable[str]]") -> None:
         from bidder.crm.rights import BadPatch, NotFound
@@ -129,43 +116,3 @@ def register(
             return (await desk.consent_seen(person, string, source, "command")).value
 
         at_desk(config, act)
-
-    @events.command()
-    def compact(config: Config = CONFIG) -> None:
-        """Take those who were erased or objected out of the log's files."""
-        from bidder.crm.rights.audit import Audit
-        from bidder.events.compacting import compact as compacted
-        from bidder.events.forgotten import Forgotten
-
-        given = settings_in(config)
-        log = given.state_dir / "events"
-        try:
-            done = compacted(log, Forgotten(log), time.monotonic, time.sleep)
-            counts = {"files": done.rewritten, "lines": done.lines, "open": done.open_files}
-            Audit(given.state_dir, SystemRandom()).write(
-                time.time(), "compact", "command", counts=counts
-            )
-        except (OSError, ValueError) as problem:
-            raise fail(str(problem)) from None
-        typer.echo(
-            f"{done.files} files looked through, {done.rewritten} written anew, "
-            f"{done.lines} lines changed"
-        )
-        if given.store.url == "embedded":
-            typer.echo(with_store(given, rewritten))
-        if done.open_files:
-            raise fail(f"{done.open_files} files are still being written to: run it again")
-
-
-async def rewritten(links: "Links") -> str:
-    """Let our own store write its file anew: what was deleted still stands in the old one."""
-    if links.only is None:
-        return "the store is a Cluster: have each server rewrite its files (BGREWRITEAOF)"
-    await links.bulk([("BGREWRITEAOF",)])
-    end = time.monotonic() + REWRITE_SECONDS
-    while time.monotonic() < end:
-        (state,) = await links.bulk([("INFO", "persistence")])
-        if b"aof_rewrite_in_progress:0" in state and b"aof_rewrite_scheduled:0" in state:
-            return "the store's file is written anew"
-        await asyncio.sleep(0.05)
-    return "the store is still writing its file anew"

@@ -85,7 +85,7 @@ class Engine:
         """`wall` is the time of day, in epoch seconds; `clock` is the event loop's."""
         self.serving = serving
         self.paces: Mapping[int, float] = {}
-        self._policy = policy
+        self.policy = policy
         self._books = books
         self._reader = reader
         self._scripts = scripts
@@ -99,7 +99,7 @@ class Engine:
 
     async def respond(self, offer: Opportunity, exchange: Exchange, deadline: float) -> Decision:
         """`decide`, counted, and a sample of the no-bids logged with the reasons of each."""
-        share = self._policy.no_bid_sample
+        share = self.policy.no_bid_sample
         trace = Trace() if self._random.random() < share else None
         decision = await self.decide(offer, exchange, deadline, trace)
         if decision.bids:
@@ -115,14 +115,14 @@ class Engine:
     ) -> Decision:
         """The bids for `offer`, by `deadline` on the engine's clock; a no-bid if it comes first."""
         serving, now = self.serving, self._wall()
-        answer_by, lap = deadline - self._policy.answer_seconds, self._stopwatch()
+        answer_by, lap = deadline - self.policy.answer_seconds, self._stopwatch()
         if self._clock() > answer_by:
             return _no(NoBid.INSUFFICIENT_TIME)
         if self._log.stalled:
             return _no(NoBid.LOG_STALLED)
         if not offer.slots:
             return _no(NoBid.NO_SLOT)
-        allowed, offer = permitted(offer, self._policy.privacy, now)
+        allowed, offer = permitted(offer, self.policy.privacy, now)
         lap("permit")
         masks, reason = candidates(serving, offer, exchange, allowed, now)
         lap("candidates")
@@ -217,8 +217,8 @@ class Engine:
         now: int,
     ) -> Seen:
         """Who is asking, waiting for the store no longer than we may."""
-        seconds = min(answer_by - self._clock(), self._policy.store_seconds)
-        order = self._policy.identifiers
+        seconds = min(answer_by - self._clock(), self.policy.store_seconds)
+        order = self.policy.identifiers
         return await seen(self._reader, offer, exchange, allowed, order, seconds, now)
 
     def _hold(
@@ -265,8 +265,8 @@ class Engine:
                 asker.ledger,
                 reservations,
                 now,
-                self._policy.ledger_seconds,
-                min(answer_by, self._clock() + self._policy.store_seconds),
+                self.policy.ledger_seconds,
+                min(answer_by, self._clock() + self.policy.store_seconds),
             )
             held = claimed.held
         except StoreUnavailable:

@@ -13,6 +13,7 @@ from bidder.campaigns.catalogue import LineItem
 from bidder.capping import Ledger
 from bidder.choice import Asker, Choice
 from bidder.choosing import Chooser
+from bidder.creatives.fit import blocked_by
 from bidder.engine import Policy, Seen, audience, candidates, nobody, permitted, seen
 from bidder.exchanges.profile import Exchange
 from bidder.money import from_micros
@@ -99,9 +100,26 @@ class Explainer:
         trace = self._trace
         chooser = Chooser(serving, offer, exchange, asker, self._paces, now, Random(SEED), trace)
         choices = chooser.choose(masks)
+        self._name_lists(offer)
         self._stages.append(Stage("bid", len(choices), f"{chooser.rows_scored} rows scored"))
         reason = NoBid.UNKNOWN if choices else chooser.reason
         return self._explanation(allowed, person.id, choices, reason)
+
+    def _name_lists(self, offer: Opportunity) -> None:
+        """Say which list of the request keeps a creative out."""
+        trace = self._trace
+        for index, reason in trace.reasons.items():
+            if reason is not NoBid.BLOCKED_BY_PUBLISHER:
+                continue
+            item = self._serving.line_items[index]
+            lists = {
+                blocked_by(creative, item.campaign.advertiser, slot, offer)
+                for creative in item.creatives
+                if creative.id == trace.details[index]
+                for slot in offer.slots
+            }
+            if named := sorted(lists - {""}):
+                trace.details[index] = f"{trace.details[index]}, by {' and '.join(named)}"
 
     def _candidates(
         self, offer: Opportunity, exchange: Exchange, allowed: Permission
@@ -217,5 +235,6 @@ def _bid(choice: Choice) -> str:
         f"{choice.currency} CPM{deal}; worth {from_micros(scored.value_micros):.4f}, "
         f"floor {from_micros(market.floor_micros):.4f}, "
         f"P(click) {scored.estimate.p_click:.5f}, "
-        f"P(conversion | click) {scored.estimate.p_conversion:.5f}"
+        f"P(conversion | click) {scored.estimate.p_conversion:.5f}, "
+        f"P(sale after a view) {scored.estimate.p_view:.6f}"
     )

@@ -59,8 +59,7 @@ class Rotation:
     def pick(self, item: LineItem, slot: Slot) -> Shown | Refusal:
         """The creative to show, or the furthest reason why there is none."""
         refusal = Refusal(NoBid.WRONG_SIZE)
-        best: Shown | None = None
-        fewest = (False, 0, 0.0)
+        allowed: list[Shown] = []
         advertiser = item.campaign.advertiser
         wait = ""
         if item.product_ads is not None:
@@ -73,16 +72,19 @@ class Rotation:
                 continue
             rules = self._serving.rules_of(item, creative)
             silent = self._silent(item, creative, rules, wait)
-            if silent is not None:
-                if silent.reason > refusal.reason:
-                    refusal = silent
-                continue
-            seen = len(self._ledger.exposures(CREATIVE, creative.id32, 1))
-            after_products = item.product_ads is not None and not creative.product
-            rank = (after_products, seen, self._random.random())
-            if best is None or rank < fewest:
-                best, fewest = Shown(creative, size, rules), rank
-        return best if best is not None else refusal
+            if silent is None:
+                allowed.append(Shown(creative, size, rules))
+            elif silent.reason > refusal.reason:
+                refusal = silent
+        if len(allowed) > 1:
+            return min(allowed, key=lambda shown: self._rank(item, shown.creative))
+        return allowed[0] if allowed else refusal
+
+    def _rank(self, item: LineItem, creative: Creative) -> tuple[bool, int, float]:
+        """Products first where they may speak, then what the person saw least, then by lot."""
+        after_products = item.product_ads is not None and not creative.product
+        seen = len(self._ledger.exposures(CREATIVE, creative.id32, 1))
+        return after_products, seen, self._random.random()
 
     def intrusiveness(self, item: LineItem, creative: Creative) -> float:
         """How intrusive this ad would be felt to be now, 0..1."""

@@ -5,25 +5,28 @@ from the environment only: BIDDER_TOKEN_KEY seals tokens (64 hexadecimal digits;
 by commas, while rotating: the first seals, all open), BIDDER_OPS_TOKEN guards the ops port's
 changes. BIDDER_CRM_KEY hashes what the CRM calls people (as BIDDER_TOKEN_KEY: the first hashes, the
 others still find). BIDDER_TOMBSTONE_KEY marks who was erased (likewise; keep the old ones as long
-as tombstones last). Without one of these keys one is made and kept in the state folder.
+as tombstones last). BIDDER_ORDER_KEY hashes order numbers, and stays as it is. Without one of these
+keys one is made and kept in the state folder.
 """
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
 from bidder.yamlfiles import Duration, InvalidFile, Model, Problem, read
 
+M = TypeVar("M", bound=Model)
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
 KEY_FILE = "token.key"
 CRM_KEY_FILE = "crm.key"
 TOMBSTONE_KEY_FILE = "tombstone.key"
+ORDER_KEY_FILE = "order.key"
 
 
 class Listen(Model):
@@ -159,6 +162,53 @@ def load(directory: Path, environment: Mapping[str, str] = os.environ) -> Settin
     return settings.model_copy(update={"listen": listen, "state": state})
 
 
+LIVE = frozenset({"models", "answer_ms", "identifiers", "log.no_bid_sample"})
+"""What a reload can change; everything else stays as it was at the start."""
+IN_SERVICE = "settings.json"
+"""In the state folder: the settings that serve, whatever `bidder.yaml` says by now."""
+
+
+def adopted(serving: Settings, wanted: Settings) -> tuple[Settings, list[str]]:
+    """`serving` with what of `wanted` can change while it serves, and the names of the rest that
+    differs, such as ``listen.port``."""
+    differing = dict(_differing(serving.model_dump(), wanted.model_dump()))
+    for name in LIVE & differing.keys():
+        serving = _changed(serving, name, differing[name])
+    return serving, [name for name in differing if name not in LIVE]
+
+
+def _changed(given: M, name: str, value: Any) -> M:
+    head, _, rest = name.partition(".")
+    if rest:
+        value = _changed(getattr(given, head), rest, value)
+    return given.model_copy(update={head: value})
+
+
+def _differing(
+    before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    for key, old in before.items():
+        name, new = prefix + key, after[key]
+        if isinstance(old, dict):
+            yield from _differing(old, new, f"{name}.")
+        elif old != new:
+            yield name, new
+
+
+def keep(serving: Settings) -> None:
+    """Lay the settings in service ready for the processes that serve by them. Atomic."""
+    path = serving.state_dir / IN_SERVICE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(serving.model_dump_json())
+    temporary.replace(path)
+
+
+def in_service(state: Path) -> Settings:
+    """What `keep` laid ready in this state folder. Raises `OSError` or `ValueError`."""
+    return Settings.model_validate_json((state / IN_SERVICE).read_bytes())
+
+
 def ops_token(environment: Mapping[str, str] = os.environ) -> str:
     """What guards the ops port's changes; empty = nothing does."""
     return environment.get("BIDDER_OPS_TOKEN", "").strip()
@@ -180,6 +230,18 @@ def crm_keys(state: Path, environment: Mapping[str, str] = os.environ) -> list[b
 def tombstone_keys(state: Path, environment: Mapping[str, str] = os.environ) -> list[bytes]:
     """The keys that mark who was erased, the current one first; as `token_keys`."""
     return _master_keys("BIDDER_TOMBSTONE_KEY", state / TOMBSTONE_KEY_FILE, environment)
+
+
+def order_key(state: Path, environment: Mapping[str, str] = os.environ) -> bytes:
+    """The key that hashes order numbers: one, for all hosts and for good; else as `token_keys`."""
+    key, *others = _master_keys("BIDDER_ORDER_KEY", state / ORDER_KEY_FILE, environment)
+    if others:
+        raise ValueError("BIDDER_ORDER_KEY is one key: it does not rotate")
+    return key
+
+
+ALL_KEYS = (token_keys, crm_keys, tombstone_keys, order_key)
+"""What makes each key, where it is not given."""
 
 
 def login_key(environment: Mapping[str, str] = os.environ) -> bytes:

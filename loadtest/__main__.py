@@ -9,6 +9,8 @@ import typer
 
 COMMANDS = {
     "run": ("loadtest.load.command", "Open-loop load, and the highest rate a bidder carries."),
+    "faults": ("loadtest.faults.command", "What a bidder does when things break around it."),
+    "soak": ("loadtest.soak.command", "Hours of load: memory, late answers, log and counters."),
     "bench": ("loadtest.bench.command", "CPU per request of the bidder against bare aiohttp."),
     "exchange": ("loadtest.exchange.command", "A simulated exchange with people in it."),
     "certify": ("loadtest.certify.command", "An exchange's acceptance test of a bidder."),

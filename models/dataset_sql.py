@@ -16,7 +16,7 @@ FROM (
         type: 'VARCHAR', time: 'DOUBLE', bid_id: 'VARCHAR', bid_time: 'DOUBLE',
         exchange: 'VARCHAR', line_item: 'VARCHAR', creative: 'VARCHAR', person: 'VARCHAR',
         features: 'DOUBLE[]', feature_version: 'VARCHAR', train: 'BOOLEAN', model: 'VARCHAR',
-        p_click: 'DOUBLE', p_conversion: 'DOUBLE', price_cpm_micros: 'BIGINT',
+        p_click: 'DOUBLE', p_conversion: 'DOUBLE', p_view: 'DOUBLE', price_cpm_micros: 'BIGINT',
         value_cpm_micros: 'BIGINT', rate: 'DOUBLE', cost_micros: 'BIGINT', bills: 'BOOLEAN',
         ids: 'BIGINT[]', "order": 'VARCHAR', value_micros: 'BIGINT', kind: 'VARCHAR'
     })
@@ -32,6 +32,7 @@ SELECT day, bid_id, time, coalesce(exchange, '') AS exchange, coalesce(line_item
        coalesce(feature_version, '') AS feature_version,
        if({_KEEP}, features, NULL) AS features, coalesce(model, '') AS model,
        coalesce(p_click, 0) AS p_click, coalesce(p_conversion, 0) AS p_conversion,
+       coalesce(p_view, 0) AS p_view,
        coalesce(value_cpm_micros, 0) * coalesce(rate, 1) / 1e6 AS value_cpm, false AS erased
 FROM line WHERE type = 'bid' AND bid_id IS NOT NULL AND time IS NOT NULL
 """
@@ -161,6 +162,7 @@ SELECT {_FEATURES},
        bid_id AS _bid_id, time AS _time, person AS _person,
        split_part(line_item, '/', 1) AS _advertiser, line_item AS _line_item,
        exchange AS _exchange, model AS _model, p_click AS _p_click, p_conversion AS _p_conversion,
+       p_view AS _p_view,
        value_cpm AS _value_cpm, cost_micros / 1e3 AS _paid_cpm,
        seen_at IS NOT NULL AS _seen, clicked_at IS NOT NULL AS _click,
        clicked_at - time AS _click_delay,

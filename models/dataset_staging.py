@@ -23,6 +23,8 @@ from bidder.scoring import features
 from models import dataset_sql as sql
 
 STATE = "dataset.json"
+LAYOUT = 2
+"""Of what is staged: all is read again where it lies as an older version laid it."""
 BATCH_BYTES = 256 << 20
 PACKED = 8
 """How many times smaller a compressed file is, about."""
@@ -69,6 +71,7 @@ class State(Struct):
     """`dataset.json`: what is staged, what is joined, and up to when the log was read."""
 
     feature_version: str = features.VERSION
+    layout: int = 1
     as_of: float = 0.0
     """The time of the latest event read: what is not heard of by then may still come."""
     batches: dict[str, Staged] = {}
@@ -87,8 +90,9 @@ def load(out: Path) -> State:
     try:
         known = msgspec.json.decode((out / STATE).read_bytes(), type=State)
     except FileNotFoundError:
-        return State()
-    return known if known.feature_version == features.VERSION else State()
+        return State(layout=LAYOUT)
+    same = known.feature_version == features.VERSION and known.layout == LAYOUT
+    return known if same else State(layout=LAYOUT)
 
 
 def save(out: Path, state: State) -> None:

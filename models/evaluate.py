@@ -120,13 +120,13 @@ def surplus(table: Table, said: dict[Role, Floats]) -> Floats:
     line item paid for clicks. Only won impressions are known, so it flatters whoever bids like the
     model that won them: read it beside the log loss.
     """
+    sales = table.p_click * table.p_conversion + table.p_view
     per_sale = np.divide(
-        table.value_cpm, 1000 * table.p_click * table.p_conversion,
-        out=np.zeros(len(table)), where=table.p_click * table.p_conversion > 0,
+        table.value_cpm, 1000 * sales, out=np.zeros(len(table)), where=sales > 0
     )  # fmt: skip
     per_click = np.divide(
         table.value_cpm, 1000 * table.p_click,
-        out=np.zeros(len(table)), where=(table.p_click > 0) & (table.p_conversion == 0),
+        out=np.zeros(len(table)), where=(table.p_click > 0) & (sales == 0),
     )  # fmt: skip
     value = said["click"] * (per_click + said["conversion"] * per_sale)
     brought = table.click * per_click + table.conversion * per_sale

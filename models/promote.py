@@ -76,8 +76,7 @@ def objections(evaluation: Mapping[str, Any], version: str, champion: str) -> li
     for role in manifest.ROLES:
         figures = evaluation[role]["challenger"]
         if "calibration_interval" not in figures:
-            if role == "click":
-                found.append(f"{role}: only {figures['positives']:.0f} positive rows to judge by")
+            found.append(f"{role}: only {figures['positives']:.0f} positive rows to judge by")
             continue
         low, high = figures["calibration_interval"]
         if low > 1 + TOLERANCE or high < 1 - TOLERANCE:

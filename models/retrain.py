@@ -2,10 +2,11 @@
 
     python -m models.retrain --out build/retrain            (make retrain)
 
-In each world: round 0 serves the models that ship; what it logs trains the models of round 1, and
-so on to round 3, each judged and promoted as in service. Then, on ten seeds that nothing was
-trained on, round 3 is put beside round 0 and beside the best possible, which bids with the true
-chances. All spend the same money, so sales per euro compare. Writes `retrain.json`, `retrain.png`.
+In each world: round 0 serves the models that ship and knows nothing of prices; what it logs teaches
+the models and the win rates of round 1, and so on to round 3, each model judged and promoted as in
+service. Then, on ten seeds that nothing was trained on, round 3 is put beside round 0, beside round
+0 with the prices of round 3, and beside the best possible: the true chances, with those prices. All
+are given the same money, so sales per euro compare. Writes `retrain.json` and `retrain.png`.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from shutil import rmtree
+from shutil import copytree, rmtree
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -27,11 +28,13 @@ from scipy.stats import t as student
 
 from bidder.campaigns.loading import load as load_campaigns
 from bidder.exchanges.loading import load as load_exchanges
+from bidder.pricing.market import NOTHING, Learnt
+from bidder.pricing.market import load as load_market
 from bidder.scoring.model import Scorer
 from bidder.store.embedded import EmbeddedStore
 from loadtest.exchange.market import Market
 from loadtest.world import world_names
-from models import train
+from models import shading, train
 from models.dataset import Dataset
 from models.evaluate import evaluate, unseen
 from models.promote import CURRENT, Refused, promote, switch
@@ -47,6 +50,7 @@ MORNING_SECONDS = 7 * 3600
 LEARNING_EUROS, JUDGING_EUROS = 0.0003, 0.000125
 """Spent per person and hour: more where there is something to learn."""
 HOLD_OUT = 0.2
+COMPARED = ("round 0", "its models, prices learnt", f"round {ROUNDS}", "best possible")
 RECIPE = train.Recipe(
     trees=300, leaves=8, learning_rate=0.05, rows_per_leaf=40, patience=20, folds=4, threads=2
 )
@@ -82,8 +86,7 @@ class Loop:
         self.root = out / "models"
         self._shipped = Scorer.load(HERE / "demo")
         self.root.mkdir(parents=True)
-        target = self.root / self._shipped.version
-        target.symlink_to(HERE / "demo")
+        copytree(HERE / "demo", self.root / self._shipped.version)
         switch(self.root, self._shipped.version, "promoted", datetime.now(UTC))
         self.rounds: list[dict[str, Any]] = []
 
@@ -95,8 +98,9 @@ class Loop:
             self._world, 100 + number, people=size.people, hours=size.hours, start=start
         )
         models = Scorer.load(self.root / CURRENT)
+        learnt = load_market(self.root / CURRENT)
         outcome = self._trial.serve(
-            market, models, number, size.budget, self._log / f"worker-{number}"
+            market, models, number, size.budget, self._log / f"worker-{number}", learnt
         )
         self.rounds.append(
             {"round": number, "model": models.version} | msgspec.to_builtins(outcome)
@@ -120,6 +124,10 @@ class Loop:
             self.rounds[-1]["kept"] = str(problem)
         else:
             self._console.log(f"promoted {made.version}, trained on {len(older)} impressions")
+        prices = shading.learn(self._log, self.root / CURRENT, None, datetime.now(UTC))
+        if prices is not None:
+            known = prices.learnt_from
+            self._console.log(f"prices of {known.bids} bids, {known.wins} of them won")
 
     def _judged(self, table: Table) -> dict[str, Any]:
         champion = self.root / CURRENT
@@ -128,34 +136,32 @@ class Loop:
         return evaluate(young, self._challenger, champion, late, old)
 
     def judge(self, seed: int, size: Size) -> dict[str, Outcome]:
-        """The first models, the last, and the best possible, each before the same market."""
+        """All that are compared, each before the same market."""
         start = self._world.start.timestamp() + MORNING_SECONDS
+        learnt = load_market(self.root / CURRENT)
+        last, best = Scorer.load(self.root / CURRENT), Oracle(self._trial.catalogue)
+        bidders: Sequence[tuple[Scorer | Oracle, Learnt]] = (
+            (self._shipped, NOTHING),
+            (self._shipped, learnt),
+            (last, learnt),
+            (best, learnt),
+        )
         found = {}
-        for name, models in (
-            ("round 0", self._shipped),
-            (f"round {ROUNDS}", Scorer.load(self.root / CURRENT)),
-            ("best possible", Oracle(self._trial.catalogue)),
-        ):
+        for name, (models, prices) in zip(COMPARED, bidders, strict=True):
             market = Market(self._world, seed, people=size.people, hours=size.hours, start=start)
-            found[name] = self._trial.serve(market, models, seed, size.budget)
+            found[name] = self._trial.serve(market, models, seed, size.budget, None, prices)
         return found
 
 
 def gains(outcomes: Sequence[dict[str, Outcome]]) -> dict[str, float]:
     """The mean gain in sales per euro of the last round over the first, and its 95 % interval over
     seeds (Student's t of paired differences)."""
-    first, last, best = (
-        np.array([one[name].sales_per_euro for one in outcomes])
-        for name in ("round 0", f"round {ROUNDS}", "best possible")
-    )
-    gap = last - first
+    rates = {name: np.array([one[name].sales_per_euro for one in outcomes]) for name in COMPARED}
+    gap = rates[f"round {ROUNDS}"] - rates["round 0"]
     half = 0.0
     if len(gap) > 1:
         half = float(student.ppf(0.975, len(gap) - 1) * gap.std(ddof=1) / len(gap) ** 0.5)
-    return {
-        "round 0": float(first.mean()),
-        f"round {ROUNDS}": float(last.mean()),
-        "best possible": float(best.mean()),
+    return {name: float(rate.mean()) for name, rate in rates.items()} | {
         "gain": float(gap.mean()),
         "low": float(gap.mean() - half),
         "high": float(gap.mean() + half),
@@ -209,7 +215,7 @@ def _said(outcome: Outcome) -> str:
 
 def _shown(found: dict[str, Any], worlds: Sequence[str]) -> Shown:
     shown = Shown(title=f"Expected sales per euro; {found['seconds']:.0f} seconds")
-    names = ("round 0", f"round {ROUNDS}", "best possible", "gain", "low", "high")
+    names = (*COMPARED, "gain", "low", "high")
     for heading in ("world", *names):
         shown.add_column(heading)
     for world in worlds:
@@ -219,22 +225,25 @@ def _shown(found: dict[str, Any], worlds: Sequence[str]) -> Shown:
 
 
 def _draw(found: dict[str, Any], worlds: Sequence[str], path: Path) -> None:
-    """One panel a world: each seed a line from round 0 over round 3 to the best possible."""
-    names = ("round 0", f"round {ROUNDS}", "best possible")
-    size = (4 * len(worlds), 3.8)
+    """One panel a world: each seed a line over all that are compared."""
+    names = [name.replace(", ", ",\n") for name in COMPARED]
+    size = (4.4 * len(worlds), 3.8)
     figure, panels = plt.subplots(1, len(worlds), figsize=size, dpi=110, squeeze=False,
                                   layout="constrained")  # fmt: skip
     for world, axes in zip(worlds, panels[0], strict=True):
         for one in found[world]["seeds"].values():
-            rates = [one[name]["expected_sales"] / max(one[name]["spend"], 1e-9) for name in names]
+            rates = [
+                one[name]["expected_sales"] / max(one[name]["spend"], 1e-9) for name in COMPARED
+            ]
             axes.plot(names, rates, "o-", color="#b8c0cc", markersize=3, linewidth=1)
         figures = found[world]["sales_per_euro"]
-        means = [figures[name] for name in names]
+        means = [figures[name] for name in COMPARED]
         axes.plot(names, means, "o-", color="#0b6e4f", markersize=6, linewidth=2)
         interval = f"{figures['gain']:+.3f} ({figures['low']:+.3f} to {figures['high']:+.3f})"
         axes.set_title(f"{world}\nround {ROUNDS} less round 0: {interval}", fontsize=9, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_ylim(bottom=0)
+        axes.tick_params(axis="x", labelsize=7)
     panels[0][0].set_ylabel("expected sales per euro")
     figure.savefig(path)
     plt.close(figure)
@@ -249,7 +258,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=SEEDS)
     parser.add_argument("--people", type=int, default=12000, help="in the markets learnt from")
     parser.add_argument("--hours", type=float, default=12.0, help="of each market")
-    parser.add_argument("--judged-people", type=int, default=500)
+    parser.add_argument("--judged-people", type=int, default=1500)
     given = parser.parse_args()
     learn = Size(given.people, given.hours, LEARNING_EUROS)
     judge = Size(given.judged_people, given.hours, JUDGING_EUROS)

@@ -36,8 +36,10 @@ from bidder.notices.applying import Applier
 from bidder.notices.tokens import Tokens
 from bidder.openrtb.opportunity import opportunity
 from bidder.openrtb.request import decode
+from bidder.orders import Orders
 from bidder.people.loading import load as load_people
 from bidder.pricing import Books
+from bidder.pricing.market import NOTHING, Learnt
 from bidder.scoring import features
 from bidder.scoring.model import Scorer
 from bidder.server.tracking import NOTICES, Tracking
@@ -120,16 +122,23 @@ class Trial:
         seed: int,
         budget: float,
         log: Path | None = None,
+        learnt: Learnt = NOTHING,
     ) -> Outcome:
         """Play a market to its end, spending `budget` (in the world's currency) evenly over it.
 
-        `log` is the folder of a writer of the event log.
+        `log` is the folder of a writer of the event log; `learnt` is known of prices.
         """
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(self._serve(market, models, seed, budget, log))
+            return runner.run(self._serve(market, models, seed, budget, log, learnt))
 
     async def _serve(
-        self, market: Market, models: "Scorer | Oracle", seed: int, budget: float, log: Path | None
+        self,
+        market: Market,
+        models: "Scorer | Oracle",
+        seed: int,
+        budget: float,
+        log: Path | None,
+        learnt: Learnt,
     ) -> Outcome:
         client = connect(self._url, timeout_seconds=PATIENCE_SECONDS)
         loop = asyncio.get_running_loop()
@@ -137,7 +146,7 @@ class Trial:
         try:
             await client.flushdb()
             diary = Diary(log, market.start)
-            session = _Session(self, market, models, Random(seed), links, diary, budget)
+            session = _Session(self, market, models, Random(seed), links, diary, budget, learnt)
             await session.play()
             diary.close(market.start)
         finally:
@@ -188,6 +197,7 @@ class _Session:
     links: Links
     diary: Diary
     budget: float
+    learnt: Learnt
     urge: float = 0.0
     """Logarithm of the factor on values, as far as it was learnt."""
     now: float = 0.0
@@ -211,7 +221,7 @@ class _Session:
         # The oracle is no `Scorer`, but answers as one.
         models = cast(Scorer, self.models)
         self.serving = Serving(
-            trial.catalogue, {EXCHANGE: exchange}, models, rates, trial.intrusion
+            trial.catalogue, {EXCHANGE: exchange}, models, rates, trial.intrusion, self.learnt
         )
         tokens = Tokens({0: bytes(32)}, current=0)
         answerer = Answerer(tokens, "http://127.0.0.1:1")
@@ -227,7 +237,7 @@ class _Session:
         )  # fmt: skip
         nobody = Forgotten(Path("/nonexistent"))
         self.tracking = Tracking(
-            self.engine, tokens, answerer, log, cells, lambda: self.now, nobody
+            self.engine, tokens, answerer, log, cells, lambda: self.now, nobody, Orders(bytes(32))
         )
         lag = {EXCHANGE: exchange.notice_lag_seconds + 300}
         self.applier = Applier(scripts, cells, trial.settings.retention.ledger, lag)
@@ -314,6 +324,12 @@ class Oracle:
         kind = market.people.device(view.person, view.device).kind
         chance = market.truth.chance(view.person, ad, view.publisher.category, kind, request.time)
         return chance.click, chance.sale
+
+    def score_with_views(
+        self, row: features.Row, advertiser: str = ""
+    ) -> tuple[float, float, float]:
+        """The same; sales that follow no click are not caused by one impression in this world."""
+        return *self.score(row, advertiser), 0.0
 
 
 _CREATIVE = features.NAMES.index("creative")

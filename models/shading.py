@@ -329,17 +329,28 @@ def main() -> None:
         _show(given.models)
 
 
-def _fit(events: Path, models: Path, since: str | None) -> None:
-    start = datetime.fromisoformat(since).timestamp() if since else None
+def learn(events: Path, models: Path, start: float | None, created: datetime) -> Manifest | None:
+    """Fit to the log from `start` on, and write what was learnt beside the models; None, and
+    nothing written, where no fate of a bid is known. Raises `OSError`."""
     heard = listen(read(events, start))
     if not heard.bids:
-        sys.exit(f"{events}: no bid whose fate is known")
+        return None
     rates = fit(heard)
-    about = packed(heard, rates, str(events), datetime.now(UTC))
+    about = packed(heard, rates, str(events), created)
     write(models / DIRECTORY, about, content(heard, rates))
     load(models)
-    print(f"{models / DIRECTORY / CONTENT}: version {about.version}; {heard.bids:,} bids, "
-          f"{heard.wins:,} won, {heard.told:,} prices told; {len(rates)} cells")  # fmt: skip
+    return about
+
+
+def _fit(events: Path, models: Path, since: str | None) -> None:
+    start = datetime.fromisoformat(since).timestamp() if since else None
+    about = learn(events, models, start, datetime.now(UTC))
+    if about is None:
+        sys.exit(f"{events}: no bid whose fate is known")
+    learnt = about.learnt_from
+    print(f"{models / DIRECTORY / CONTENT}: version {about.version}; {learnt.bids:,} bids, "
+          f"{learnt.wins:,} won, {learnt.told:,} prices told; "
+          f"{about.metrics['cells']:.0f} cells")  # fmt: skip
 
 
 def _show(models: Path) -> None:

@@ -94,6 +94,7 @@ def table(impressions: int, seed: int) -> Table:
         value_cpm=np.zeros(len(cases)),
         p_click=np.zeros(len(cases)),
         p_conversion=np.zeros(len(cases)),
+        p_view=np.zeros(len(cases)),
         model=np.full(len(cases), ""),
         weight=np.array(weights),
     )

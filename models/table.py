@@ -57,6 +57,7 @@ class Table:
     p_click: Floats
     """What it said then, as the next."""
     p_conversion: Floats
+    p_view: Floats
     model: NDArray[np.str_]
     """The version that said so."""
     weight: Floats

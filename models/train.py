@@ -2,12 +2,15 @@
 
     python -m models.train build/dataset --out build/models/challenger
 
-Per role (click on impressions, conversion on clicks): the oldest 70 % fit, the next 15 % stop early
-and calibrate, the newest 15 % tell the quality that the manifest reports. Then the number of trees
-is kept, out-of-fold scores over all rows (folds by person) give the calibration, and the model that
-ships is fitted on all rows. Buckets are encoded by rates of earlier rows (`models.encode`). A click
-whose sale may still come counts as one in part (`models.delays`); quality is told by rows that are
-old enough. The same table, recipe and LightGBM give the same bytes.
+Per role (click on impressions, conversion on clicks and views): the oldest 70 % fit, the next 15 %
+stop early and calibrate, the newest 15 % tell the quality that the manifest reports. Then the
+number of trees is kept, out-of-fold scores over all rows (folds by person) give the calibration,
+and the model that ships is fitted on all rows. Buckets are encoded by rates of earlier rows
+(`models.encode`). A click whose sale may still come counts as one in part (`models.delays`);
+quality is told by rows that are old enough. Views have no trees of their own, which would cost
+every bid a third forest: the score of the conversion model is calibrated a second time, on the
+impressions that a sale was credited to without a click. The same table, recipe and LightGBM give
+the same bytes.
 """
 
 import argparse
@@ -39,6 +42,8 @@ LEAST_POSITIVES = 50
 MATURE = 0.9
 """A click is old enough to judge by when this share of the sales has come."""
 SAY_EVERY = 25
+VIEW_SECONDS = 86400.0
+"""An impression is old enough to tell of sales after views: the usual window of attribution."""
 _FIT, _STOP = 0.70, 0.85
 
 
@@ -76,6 +81,8 @@ class Learnt:
     knots: Knots
     metrics: dict[str, float]
     importance: dict[str, float]
+    view: Knots | None = None
+    """Of the conversion model: what its score says of a sale after a view."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +109,12 @@ def train(table: Table, recipe: Recipe, progress: Progress = lambda _: None) -> 
     """Both models. Raises `TrainingError` where there are too few clicks or conversions."""
     ordered = table.by_time()
     clicked = ordered.take(ordered.click)
-    return {
-        "click": _learn("click", ordered, ordered.click, NO_DELAYS, recipe, progress),
-        "conversion": _learn(
-            "conversion", clicked, clicked.conversion, delays_of(clicked), recipe, progress
-        ),
-    }
+    click = _learn("click", ordered, ordered.click, NO_DELAYS, recipe, progress)
+    conversion = _learn(
+        "conversion", clicked, clicked.conversion, delays_of(clicked), recipe, progress
+    )
+    view = _after_views(ordered, conversion, progress)
+    return {"click": click, "conversion": replace(conversion, view=view)}
 
 
 def delays_of(clicked: Table) -> Delays:
@@ -127,7 +134,10 @@ def save(
 ) -> manifest.Manifest:
     """Write the model directory that `Scorer.load` reads. Raises `OSError`."""
     contents = {f"{role}.txt": one.text for role, one in learnt.items()}
-    knots = {role: one.knots for role, one in learnt.items()}
+    knots: dict[manifest.Calibrated, Knots] = {role: one.knots for role, one in learnt.items()}
+    view = learnt["conversion"].view
+    if view is not None:
+        knots[manifest.VIEW] = view
     contents[manifest.CALIBRATION] = msgspec.json.encode(knots) + b"\n"
     rates = {role: one.rates for role, one in learnt.items()}
     contents[manifest.ENCODING] = msgspec.json.encode(rates) + b"\n"
@@ -178,6 +188,27 @@ def _learn(
     gain = booster.feature_importance("gain")
     importance = dict(zip(features.NAMES, (gain / max(gain.sum(), 1e-300)).tolist(), strict=True))
     return Learnt(booster.model_to_string().encode(), rates, knots, metrics, importance)
+
+
+def _after_views(table: Table, conversion: Learnt, progress: Progress) -> Knots | None:
+    """What the score of the conversion model says of sales that views are credited with; None
+    where there are too few to learn from."""
+    table = table.take(table.elapsed >= VIEW_SECONDS)
+    sold = table.view_conversion
+    if sold.sum() < LEAST_POSITIVES or sold.all():
+        progress(f"view: {sold.sum()} sales, at least {LEAST_POSITIVES} are needed")
+        return None
+    knots = calibrate.calibrate(
+        _scores(conversion, table.rows), sold.astype(np.float64), table.weight, table.advertiser
+    )
+    progress(f"view: {sold.sum()} sales, calibrated with {len(knots.scores)} knots")
+    return knots
+
+
+def _scores(learnt: Learnt, rows: Floats) -> Floats:
+    """What the trees say of rows as logged, before calibration."""
+    booster = lgb.Booster(model_str=learnt.text.decode())
+    return _predict(booster, encode.apply(rows, learnt.rates), 0)
 
 
 def _first_guess(seen: Flags, table: Table, late: Delays) -> Floats:
@@ -302,11 +333,13 @@ def _predict(booster: lgb.Booster, rows: Floats, trees: int) -> Floats:
 def _probes(learnt: dict[Role, Learnt], table: Table) -> list[manifest.Probe]:
     """Rows spread over the table with the scores that serving must repeat."""
     rows = table.rows[np.linspace(0, len(table) - 1, PROBES).astype(int)]
-    scores = {}
+    scores: dict[manifest.Calibrated, list[float]] = {}
     for role, one in learnt.items():
-        booster = lgb.Booster(model_str=one.text.decode())
-        raw = _predict(booster, encode.apply(rows, one.rates), 0).tolist()
+        raw = _scores(one, rows).tolist()
         scores[role] = [Calibration(one.knots.scores, one.knots.rates).apply(s) for s in raw]
+        if one.view is not None:
+            view = Calibration(one.view.scores, one.view.rates)
+            scores[manifest.VIEW] = [view.apply(score) for score in raw]
     return [
         manifest.Probe(row.tolist(), {role: scores[role][index] for role in scores})
         for index, row in enumerate(rows)

@@ -105,3 +105,31 @@ def test_defaults_are_lawful() -> None:
     given = Settings.model_validate({"tcf": {"vendor_id": 1}})
     assert given.tcf.declared == (1, 2, 3, 4, 7, 9, 10)
     assert given.drain < 25
+
+
+def test_a_reload_changes_what_can_change_and_names_the_rest(folder: Path) -> None:
+    before = settings.load(folder, {})
+    (folder / "bidder.yaml").write_text(
+        "tcf: {vendor_id: 8}\nmodels: others\nanswer_ms: 9\nidentifiers: [ifa]\nworkers: 2\n"
+        "listen: {port: 1}\nlog: {no_bid_sample: 0.5, keep: 1d}\n"
+    )
+    wanted = settings.load(folder, {})
+    after, waiting = settings.adopted(before, wanted)
+    assert set(waiting) == {"tcf.vendor_id", "workers", "listen.port", "log.keep"}
+    assert (after.models, after.answer_ms, after.identifiers) == ("others", 9, ("ifa",))
+    assert (after.log.no_bid_sample, after.log.keep) == (0.5, before.log.keep)
+    assert (after.workers, after.listen, after.tcf) == (1, before.listen, before.tcf)
+    assert settings.adopted(after, after) == (after, [])
+
+
+def test_what_is_in_service_comes_back_as_it_was(folder: Path) -> None:
+    given = settings.load(folder, {"STATE_DIR": str(folder / "state"), "PORT": "9000"})
+    settings.keep(given)
+    assert settings.in_service(folder / "state") == given
+
+
+def test_the_order_key_is_one_and_stays(folder: Path) -> None:
+    assert settings.order_key(folder, {}) == settings.order_key(folder, {})
+    assert settings.order_key(folder, {"BIDDER_ORDER_KEY": KEY}) == bytes.fromhex(KEY)
+    with pytest.raises(ValueError, match="BIDDER_ORDER_KEY"):
+        settings.order_key(folder, {"BIDDER_ORDER_KEY": f"{KEY},{KEY}"})

@@ -200,6 +200,8 @@ class Creative(Struct, frozen=True):
     """Shows the very products the person looked at, rather than the brand."""
     expandable: frozenset[int] = frozenset()
     """Directions it expands in (`expdir`)."""
+    app: str = ""
+    """Store id of the app it is for, as `bidder.openrtb.opportunity.app_id` writes it."""
 
 
 class Advertiser(Struct, frozen=True):

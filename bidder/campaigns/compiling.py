@@ -11,6 +11,7 @@ from bidder.campaigns.lists import Lists
 from bidder.campaigns.splits import variants
 from bidder.campaigns.vocabulary import POSITIONS, WEEKDAYS
 from bidder.money import to_micros
+from bidder.openrtb.opportunity import app_id
 
 Hash = Callable[[str], int]
 """Path -> 32-bit id: `bidder.ids.hash32` outside tests."""
@@ -264,6 +265,7 @@ def _creative(above: str, written: schema.Creative, hash32: Hash) -> catalogue.C
         registered=dict(written.registered),
         product=written.product,
         expandable=frozenset(written.expandable),
+        app=app_id(written.app or ""),
     )
 
 

@@ -12,6 +12,7 @@ from bidder.campaigns import catalogue, schema
 from bidder.campaigns.compiling import flights, insecure, max_cpm
 from bidder.campaigns.splits import EVERYONE, applied
 from bidder.campaigns.vocabulary import USUAL_SIZES
+from bidder.openrtb.opportunity import app_id
 from bidder.yamlfiles import Document, Key, Problem, nearest
 
 File = Document[schema.Advertiser]
@@ -193,7 +194,7 @@ def _whole(
     yield from _line_item(file, campaign, item, keys, now)
     yield from _names(file, item, keys, exchanges, segments)
     for place, creative in enumerate(item.creatives):
-        yield from _creative(file, creative, (*keys, "creatives", place), exchanges)
+        yield from _creative(file, creative, item, (*keys, "creatives", place), exchanges)
 
 
 def _arms(file: File, item: schema.LineItem, keys: Keys) -> Iterator[Problem]:
@@ -317,7 +318,11 @@ def _known(
 
 
 def _creative(
-    file: File, creative: schema.Creative, keys: Keys, exchanges: Container[str] | None
+    file: File,
+    creative: schema.Creative,
+    item: schema.LineItem,
+    keys: Keys,
+    exchanges: Container[str] | None,
 ) -> Iterator[Problem]:
     if creative.size and creative.size not in USUAL_SIZES:
         width, height = creative.size
@@ -328,3 +333,16 @@ def _creative(
         yield file.problem("warning", (*keys, *part), message)
     for name in creative.registered:
         yield from _known(file, (*keys, "registered", name), "exchange", name, exchanges)
+    if creative.app:
+        yield from _app(file, creative.app, item, (*keys, "app"))
+
+
+def _app(file: File, app: str, item: schema.LineItem, keys: Keys) -> Iterator[Problem]:
+    """An app that some of those who see its ad cannot install."""
+    system, store = ("ios", "iOS") if app_id(app).isdecimal() else ("android", "Android")
+    systems = item.where.os
+    allowed = frozenset(systems.allow) - frozenset(systems.block) if systems else frozenset()
+    if allowed != {system}:
+        message = f"{app} is an app for {store}, and the line item speaks on other systems too"
+        hint = f"where: {{os: [{system}]}}"
+        yield file.problem("warning", keys, message, hint)

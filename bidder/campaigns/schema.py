@@ -13,6 +13,7 @@ from bidder.campaigns.catalogue import Level, Pacing
 from bidder.campaigns.lists import Lists, OneOrMore
 from bidder.campaigns.vocabulary import (
     LARGEST_SIDE,
+    App,
     Attributed,
     BrowserName,
     Category,
@@ -299,6 +300,8 @@ class Creative(Model):
     product: bool = False
     """Shows the products the person looked at."""
     expandable: ListOf[Annotated[int, Field(ge=1, le=6)]] = ()
+    app: App | None = None
+    """Of an ad for an app: its store id."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Creative":

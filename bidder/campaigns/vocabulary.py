@@ -75,6 +75,7 @@ ChannelName = Literal["display", "email", "sms", "push", "store"]
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _DOMAIN = re.compile(r"([a-z0-9_]([a-z0-9_-]*[a-z0-9])?\.)+[a-z0-9-]*[a-z][a-z0-9-]*", re.ASCII)
 _CATEGORY = re.compile(r"IAB[0-9]{1,2}(-[0-9]{1,2})?|[0-9]{1,3}:[A-Za-z0-9_-]{1,16}", re.ASCII)
+_APP = re.compile(r"(id)?[0-9]{5,12}|[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)+", re.ASCII)
 _URL = re.compile(r"https?://[^\s/?#\"'<>\\]+[^\s\"'<>\\]*", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,6})x([0-9]{1,6})", re.ASCII)
 
@@ -108,6 +109,14 @@ def _domain(text: str) -> str:
         better = f"did you mean {bare!r}?" if _DOMAIN.fullmatch(bare) else ""
         raise Expected("a domain such as example.com", better)
     return name
+
+
+def _app(written: object) -> str:
+    """A store id as text; those of iOS are numbers."""
+    text = str(written) if isinstance(written, int) else written
+    if not isinstance(text, str) or _APP.fullmatch(text) is None:
+        raise Expected("a store id: a package such as com.example.shop, or a number for iOS")
+    return text
 
 
 @lru_cache(maxsize=1)
@@ -223,6 +232,12 @@ Category = Annotated[
     WithJsonSchema({"type": "string", "pattern": f"^({_CATEGORY.pattern})$"}),
 ]
 Domain = Annotated[str, AfterValidator(_domain)]
+App = Annotated[
+    str,
+    PlainValidator(_app),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": f"^({_APP.pattern})$"}),
+]
+"""Of an app (OpenRTB 2.6 §3.2.14 `bundle`)."""
 Url = Annotated[
     str,
     AfterValidator(_matching(_URL, "a URL that starts with https:// (or http://)")),

@@ -4,7 +4,7 @@ Plain functions over the ledger, and one await: `claim`, which reserves an expos
 """
 
 from bidder.capping.caps import Rule, Verdict, rules, sentence, verdict
-from bidder.capping.claim import Claimed, Reservation, absorb, claim, record, release
+from bidder.capping.claim import Claimed, Reservation, absorb, absorb_all, claim, record, release
 from bidder.capping.history import history
 from bidder.capping.intrusiveness import Judge, intrusiveness
 from bidder.capping.ledger import Channel, Kind, Ledger, Record
@@ -23,6 +23,7 @@ __all__ = [
     "Rule",
     "Verdict",
     "absorb",
+    "absorb_all",
     "claim",
     "history",
     "intrusiveness",

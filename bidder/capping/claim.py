@@ -19,6 +19,9 @@ class Scripts(Protocol):
     ) -> Awaitable[object]:
         """What the script returned; `deadline` is a time of the event loop's clock."""
 
+    def start(self, name: str, keys: Sequence[str], args: Arguments) -> Awaitable[object]:
+        """As `run`, under way before it is awaited."""
+
 
 class Reservation(Struct, frozen=True):
     """One exposure we are about to offer, with the rules that must still allow it."""
@@ -113,6 +116,19 @@ async def absorb(
     call = _call("absorb", now, ttl_seconds, mark, other, *records)
     answer = await _followed(scripts, person, call)
     return answer if isinstance(answer, int) else 0
+
+
+async def absorb_all(
+    scripts: Scripts, people: Sequence[tuple[str, Sequence[bytes]]], now: int, ttl_seconds: int
+) -> None:
+    """`absorb` for many (person, records) at once, without a task for each."""
+    started = [
+        scripts.start("ledger", _keys(person), _call("absorb", now, ttl_seconds, b"", b"", *rows))
+        for person, rows in people
+    ]
+    for (person, rows), answer in zip(people, started, strict=True):
+        if isinstance(await answer, list):
+            await absorb(scripts, person, rows, now, ttl_seconds)
 
 
 MAX_ALIASES = 4

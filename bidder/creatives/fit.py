@@ -46,7 +46,7 @@ def fits(
         return NoBid.NO_CREATIVE
     if not _speaks(creative.language, opportunity):
         return NoBid.WRONG_LANGUAGE
-    if _is_blocked(creative, advertiser, slot, opportunity):
+    if blocked_by(creative, advertiser, slot, opportunity):
         return NoBid.BLOCKED_BY_PUBLISHER
     if creative.native is not None and not native.meets(
         slot.native, creative.native, advertiser.domain
@@ -89,24 +89,30 @@ def _speaks(language: str, opportunity: Opportunity) -> bool:
     return (not allowed or language in allowed) and language not in blocked
 
 
-def _is_blocked(
+def blocked_by(
     creative: Creative, advertiser: Advertiser, slot: Slot, opportunity: Opportunity
-) -> bool:
-    """By what it does (`battr`), is (`btype`), is about (`bcat`, `acat`), or whose (`badv`)."""
+) -> str:
+    """The list that keeps the creative out, as OpenRTB calls it; empty if none does.
+
+    For what it does (`battr`), is (`btype`), is about (`bcat`, `acat`), whose it is (`badv`) or
+    which app it is for (`bapp`).
+    """
     if slot.blocked_attributes and not slot.blocked_attributes.isdisjoint(creative.attributes):
-        return True
+        return "battr"
     if slot.blocked_types and not slot.blocked_types.isdisjoint(banner_types(creative)):
-        return True
+        return "btype"
     blocked_advertisers = opportunity.blocked_advertisers
     if blocked_advertisers and is_domain_in(advertiser.domain, blocked_advertisers):
-        return True
+        return "badv"
+    if creative.app and creative.app in opportunity.blocked_apps:
+        return "bapp"
     blocked, allowed = opportunity.blocked_categories, opportunity.allowed_categories
     if not blocked and not allowed:
-        return False
+        return ""
     about = creative.categories | advertiser.categories
     if blocked and any(_is_covered(category, blocked) for category in about):
-        return True
-    return bool(allowed) and not _are_allowed(about, allowed)
+        return "bcat"
+    return "acat" if allowed and not _are_allowed(about, allowed) else ""
 
 
 def _are_allowed(about: frozenset[str], allowed: frozenset[str]) -> bool:

@@ -5,15 +5,14 @@ Layout of a record, 32 bytes, little endian:
     time (u32) kind (u8) count (u8) spare (u16) advertiser (u32) category (u32)
     value (u64, micros) reference (u64)
 
-`advertiser` and `category` are 32-bit hashes of their names. `reference` is a hash of the order
-number, 0 where there is none: two records of one order are the same purchase, the later report
-counts. Any other two records are the same if they are equal. So adding records is a union, and
-doing it twice changes nothing.
+`advertiser` and `category` are 32-bit hashes of their names. `reference` stands for the order
+(`bidder.orders`), 0 where there is none: two records of one order are the same purchase, the later
+report counts. Any other two records are the same if they are equal. So adding records is a union,
+and doing it twice changes nothing.
 """
 
 from collections.abc import Mapping
 from enum import IntEnum
-from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
@@ -99,15 +98,6 @@ def category_id(name: str) -> int:
     return hash32(name) if name else 0
 
 
-def reference(order: str, advertiser: str) -> int:
-    """The id by which a record names an order; 0 = none."""
-    order = order.strip()
-    if not order:
-        return 0
-    digest = blake2b(f"{advertiser}\0{order}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") or 1
-
-
 def record(
     time: int,
     kind: Kind,
@@ -118,7 +108,7 @@ def record(
     count: int = 0,
     reference: int = 0,
 ) -> bytes:
-    """One packed record. Ids as `hash32`, `category_id` and `reference` make them."""
+    """One packed record. Ids as `hash32`, `category_id` and `Orders.number` make them."""
     row = (time, kind, min(count, 255), 0, advertiser, category, value_micros, reference)
     return np.array([row], DTYPE).tobytes()
 

@@ -15,6 +15,7 @@ from bidder.crm import activity
 from bidder.crm.activity import DTYPE, RECORD_BYTES, Kind, Records
 from bidder.crm.segments import Ago, Amounts, Condition, Segment, Segments
 from bidder.money import MICROS
+from bidder.person import Profile
 
 Mask = npt.NDArray[np.bool_]
 Times = npt.NDArray[np.int64]
@@ -48,6 +49,8 @@ class Crowd:
         self._advertiser = np.ascontiguousarray(self.records["advertiser"])
         self._kinds: dict[tuple[int, tuple[Kind, ...]], Mask] = {}
         self._orders: dict[int, Orders] = {}
+        self.listed: Mapping[str, Times] = {}
+        """Segment -> when each person was put on its list, 0 = never."""
 
     def of(self, advertiser: int, kinds: tuple[Kind, ...]) -> Mask:
         """Which records are of these kinds and, unless it is 0, of this advertiser."""
@@ -128,6 +131,14 @@ def baskets(crowd: Crowd, advertiser: int) -> Baskets:
     return Baskets(updated, np.where(left, value, 0), np.where(left, products, 0))
 
 
+def listed(profiles: Sequence[Profile], segments: Segments) -> dict[str, Times]:
+    """When each of these was put on the lists of segments that have one, as their profiles say."""
+    return {
+        name: np.array([each.segments.get(name, 0) for each in profiles], np.int64)
+        for name in segments.listed()
+    }
+
+
 def members(crowd: Crowd, segments: Segments) -> dict[str, Answer]:
     """Who is in each segment; `seen` is never 0 for a member."""
     answers: dict[str, Answer] = {}
@@ -163,6 +174,10 @@ class _Asker:
             return self._event(condition)
         if condition.never is not None:
             return self._unseen(crowd.count(self._rows(condition, condition.never)) == 0)
+        if condition.listed is not None:
+            nobody = np.zeros(crowd.size, np.int64)
+            since = crowd.listed.get(self._segment.name, nobody)
+            return Answer(since > crowd.now - condition.listed, since)
         if condition.last is not None:
             return self._when(condition.ago, crowd.latest(self._rows(condition, condition.last)))
         if condition.first is not None:

@@ -27,15 +27,18 @@ class Block(NamedTuple):
 
     columns: dict[str, pa.Array]
     lines: npt.NDArray[np.int64]
-    done_bytes: int
-    """How much of the file has been read, for the progress bar."""
 
 
 def checked(present: list[str], wanted: list[str], found: list[str]) -> None:
     """Raises `Unreadable` unless a column that is wanted is there."""
+    if not any(found):
+        raise Unreadable("the file is empty: its first line must name the columns")
     if not present:
         shown = ", ".join(found[:20])
-        raise Unreadable(f"none of the columns {', '.join(wanted)}; it has {shown}")
+        raise Unreadable(
+            f"none of the columns {', '.join(wanted)}; it has {shown}: check `columns` and "
+            "`delimiter` in the mapping"
+        )
 
 
 def opened(path: Path) -> IO[bytes]:

@@ -27,7 +27,8 @@ from bidder.crm.live import BadEvent, Entry, identifiers, made
 from bidder.crm.pseudonyms import Identifier, Pseudonyms
 from bidder.ids import to_text
 from bidder.person import Profile
-from bidder.privacy import Permission
+from bidder.privacy import InvalidConsent, Permission
+from bidder.privacy.tcf import decode
 from bidder.yamlfiles import Model, read
 
 COOKIE = "bidder_id"
@@ -61,6 +62,16 @@ class Partners(Model):
     exchanges: dict[str, Partner] = Field(default_factory=dict)
 
 
+class Refusal(Struct, frozen=True, array_like=True):
+    """A consent string that does not permit what we do, of a browser that has our cookie: whether
+    it withdraws what the person once allowed here is for `bidder.crm.rights` to judge."""
+
+    ids: tuple[Identifier, ...]
+    """The hashed cookie, under each key."""
+    consent: str
+    source: str
+
+
 class Told(Struct, frozen=True):
     """What the browser gets, and what is to be written."""
 
@@ -70,6 +81,7 @@ class Told(Struct, frozen=True):
     cookie: str = ""
     """To be set, if not empty."""
     location: str = ""
+    refusal: Refusal | None = None
 
 
 def partners(path: Path) -> Mapping[str, Partner]:
@@ -110,8 +122,9 @@ def visit(
     advertiser, kind = query.get("a", ""), KINDS.get(query.get("e", "page"))
     if advertiser not in advertisers or kind is None:
         return Told(400)
+    source = f"visit {advertiser}"
     if not (permission.identify and permission.target and permission.profile):
-        return Told(204)
+        return Told(204, refusal=_refusal(query, cookie, source, pseudonyms))
     value = cookie or new_cookie(random)
     current, *former = pseudonyms.of("cookie", value)
     try:
@@ -122,7 +135,7 @@ def visit(
             products=int(query.get("n") or 0),
             category=query.get("c", "")[:MAX_ID_CHARS],
         )
-        record = made(entry, kind, advertiser, int(now))
+        record = made(entry, kind, advertiser, int(now), pseudonyms.orders)
         logins = []
         for source in LOGINS:
             plain = query.get(source, "")
@@ -132,7 +145,7 @@ def visit(
                 former += former_login
     except ValueError:
         return Told(400)
-    change = Change((current, *logins), record, (), _proof(query, "visit", now), tuple(former))
+    change = Change((current, *logins), record, (), _proof(query, source, now), tuple(former))
     return Told(200, change, "" if cookie else value)
 
 
@@ -169,8 +182,9 @@ def sync(
 
     Without a `uid` we go on to the exchange, which then knows ours; with one the chain ends here.
     """
+    source = f"sync {exchange}"
     if not (permission.identify and permission.target):
-        return Told(204)
+        return Told(204, refusal=_refusal(query, cookie, source, pseudonyms))
     value = cookie or new_cookie(random)
     ours = pseudonyms.partner(value, exchange)
     current, *former = pseudonyms.of("cookie", value)
@@ -181,7 +195,7 @@ def sync(
             ids += identifiers(f"buyeruid.{exchange}", theirs, "", pseudonyms)
         except BadEvent:
             return Told(400)
-    change = Change(tuple(ids), told=_proof(query, f"sync {exchange}", now), former=tuple(former))
+    change = Change(tuple(ids), told=_proof(query, source, now), former=tuple(former))
     minted = "" if cookie else value
     if theirs or not partner.redirect:
         return Told(200, change, minted)
@@ -202,8 +216,30 @@ def _onward(redirect: str, ours: str, query: Mapping[str, str]) -> str:
 
 
 def _proof(query: Mapping[str, str], source: str, now: float) -> Profile | None:
-    """The consent string that permitted this, kept as its proof."""
+    """The consent string that permitted this, kept as its proof: when it was given, and where."""
     consent = query.get("gdpr_consent", "")
     if not consent:
         return None
-    return Profile(consent=consent, consent_time=int(now), consent_source=source)
+    given = _given(consent)
+    at = int(now) if given is None else min(given, int(now))
+    return Profile(consent=consent, consent_time=at, consent_source=source)
+
+
+def _refusal(
+    query: Mapping[str, str], cookie: str, source: str, pseudonyms: Pseudonyms
+) -> Refusal | None:
+    """What does not permit this call, if it is a string that can be read and may be of somebody
+    whom we know."""
+    consent = query.get("gdpr_consent", "")
+    if not cookie or not consent or _given(consent) is None:
+        return None
+    return Refusal(tuple(pseudonyms.of("cookie", cookie)), consent, source)
+
+
+def _given(consent: str) -> int | None:
+    """When a TC string was given, seconds since the epoch; None if it cannot be read."""
+    try:
+        read = decode(consent)
+    except InvalidConsent:
+        return None
+    return max(read.created, read.updated)

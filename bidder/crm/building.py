@@ -4,12 +4,12 @@ Both go through everyone in the store. The preview stores nothing; the build wri
 only over what it read.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
 from msgspec import Struct
 
 from bidder.crm.activity import Keep
-from bidder.crm.asking import Crowd, members
+from bidder.crm.asking import Crowd, listed, members
 from bidder.crm.batch import Written
 from bidder.crm.deriving import fresh
 from bidder.crm.segments import Segments
@@ -73,13 +73,14 @@ async def preview(
     async for people in everyone(links):
         asked = [key for person in people for key in (keys.profile(person), keys.activity(person))]
         values = await reader.get_many(asked)
+        profiles = [decode_profile(raw) for raw in values[::2]]
         kept = [
-            (person, values[2 * place + 1] or b"")
-            for place, person in enumerate(people)
-            if not (profile := decode_profile(values[2 * place])).opted_out
-            and not profile.withdrawn
+            (person, profile, raw or b"")
+            for person, profile, raw in zip(people, profiles, values[1::2], strict=True)
+            if not profile.opted_out and not profile.withdrawn
         ]
-        crowd = Crowd(fresh([raw for _, raw in kept], keep, now), now)
+        crowd = Crowd(fresh([raw for _, _, raw in kept], keep, now), now)
+        crowd.listed = listed([profile for _, profile, _ in kept], segments)
         answers = members(crowd, segments)
         for name, (holds, seen) in answers.items():
             size, found = sizes[name], holds.nonzero()[0]
@@ -110,6 +111,31 @@ def _overlap(overlaps: dict[tuple[str, str], int], holds: dict[str, object]) -> 
             if both[row, column]:
                 pair = (one, names[column])
                 overlaps[pair] = overlaps.get(pair, 0) + int(both[row, column])
+
+
+async def enlist(
+    writer: Writer,
+    lists: Mapping[str, Collection[str]],
+    now: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Written:
+    """Make `lists`, segment -> person ids, the members of segments that have a list (`listed`).
+
+    Who was on one of these lists and no longer is leaves it. The others keep what they have.
+    Raises `ValueError` for a segment that has no list.
+    """
+    if unknown := lists.keys() - writer.segments.listed():
+        raise ValueError(f"no segment with a list is called {', '.join(sorted(unknown))}")
+    on: dict[str, list[str]] = {}
+    for name, people in lists.items():
+        for person in people:
+            on.setdefault(person, []).append(name)
+    written, done = Written(), 0
+    async for people in everyone(writer.links):
+        written.add(await writer.refresh(people, now, frozenset(lists), on))
+        done += len(people)
+        progress(done)
+    return written
 
 
 async def build(

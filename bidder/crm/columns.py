@@ -5,7 +5,8 @@ what is left over is looked at value by value.
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bidder.crm import fixedwidth
 from bidder.money import MICROS
 
 Flags = npt.NDArray[np.bool_]
@@ -21,6 +23,11 @@ MAX_AMOUNT = 10_000_000
 """In currency units: an order above this is a mistake."""
 _YES = frozenset({"1", "y", "yes", "true", "t", "oui", "o", "vrai", "x", "on", "ja", "si", "sí"})
 _NUMBER = r"^-?[0-9]{1,15}(\.[0-9]{1,9})?$"
+_COMMA_NUMBER = r"^[0-9]{1,12},[0-9]{1,9}$"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_PATTERNS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d")
+_ISO = [form for pattern in _PATTERNS if (form := fixedwidth.form(pattern)) is not None]
+_ZULU = [form for pattern in _PATTERNS[:2] if (form := fixedwidth.form(f"{pattern}Z")) is not None]
 _AMOUNT_NOISE = re.compile(r"[\s\u00a0\u202f'€$£]|EUR|USD|GBP|CHF", re.IGNORECASE)
 
 
@@ -42,34 +49,56 @@ def times(column: pa.Array, zone: str, form: str | None = None) -> Read:
 
     Times without a zone are local in `zone`.
     """
+    values, good = np.zeros(len(column), np.int64), np.zeros(len(column), bool)
+    if form is None:
+        known = [*[(one, zone) for one in _ISO], *[(one, "UTC") for one in _ZULU]]
+    else:
+        known = [(one, zone)] if (one := fixedwidth.form(form)) is not None else []
+    for one, its_zone in known:
+        if not good.all():
+            local, found = fixedwidth.moments(column, one)
+            values = np.where(found, _shifted(local, found, its_zone), values)
+            good |= found
+    left = np.flatnonzero(~good & filled(column))
+    if len(left):
+        some = column.take(pa.array(left))
+        values[left], good[left] = _unusual(some, zone, form)
+    return Read(values, good)
+
+
+def _unusual(column: pa.Array, zone: str, form: str | None) -> Read:
+    """The same where the texts are of no fixed width: with spaces, fractions, zones, names."""
     column = pc.utf8_trim_whitespace(column)
     if form is not None:
         local, good = _parsed(column, form)
         values = _shifted(local, good, zone)
     else:
-        column = pc.replace_substring_regex(column, r"\.[0-9]+(Z?)$", r"\1")
         values, good = _epochs(column)
+        column = pc.replace_substring_regex(column, r"\.[0-9]+(Z?)$", r"\1")
         zulu = pc.ends_with(column, "Z")
         for part, its_zone in (
             (pc.if_else(zulu, pc.utf8_rtrim(column, "Z"), None), "UTC"),
             (pc.if_else(zulu, None, column), zone),
         ):
-            local, found = _stamps(part)
-            values = np.where(found, _shifted(local, found, its_zone), values)
-            good |= found
+            for one in _ISO:
+                local, found = fixedwidth.moments(part, one)
+                values = np.where(found, _shifted(local, found, its_zone), values)
+                good |= found
     left = np.flatnonzero(~good & filled(column))
-    if len(left):
-        for place, text in zip(left.tolist(), column.take(pa.array(left)).to_pylist(), strict=True):
-            seconds = _time(text, zone, form)
-            if seconds is not None:
-                values[place], good[place] = seconds, True
+    for place, text in zip(left.tolist(), column.take(pa.array(left)).to_pylist(), strict=True):
+        seconds = _time(text, zone, form)
+        if seconds is not None:
+            values[place], good[place] = seconds, True
     return Read(values, good)
 
 
 def _shifted(local: npt.NDArray[np.int64], good: Flags, zone: str) -> npt.NDArray[np.int64]:
     """UTC of local times, where they are good; else 0."""
-    values = np.where(good, local, 0)
-    return values if zone == "UTC" else np.where(good, _to_utc(values, zone), 0)
+    if zone == "UTC" or not good.any():
+        return np.where(good, local, 0)
+    shifted = np.zeros(len(local), np.int64)
+    shifted[good] = _to_utc(local[good], zone)
+    return shifted
 
 
 def _epochs(column: pa.Array) -> tuple[npt.NDArray[np.int64], Flags]:
@@ -81,25 +110,13 @@ def _epochs(column: pa.Array) -> tuple[npt.NDArray[np.int64], Flags]:
 
 
 def _parsed(column: pa.Array, form: str) -> tuple[npt.NDArray[np.int64], Flags]:
-    parsed = pc.strptime(column, form, "s", error_is_null=True)
+    try:
+        parsed = pc.strptime(column, form, "s", error_is_null=True)
+    except pa.ArrowInvalid:
+        return np.zeros(len(column), np.int64), np.zeros(len(column), bool)
     # Arrow takes 30 February for 2 March: only what reads the same again was meant.
     same = pc.fill_null(pc.equal(pc.strftime(parsed, form), column), False)
     return _integers(parsed.cast(pa.int64())), np.array(same.to_numpy(zero_copy_only=False))
-
-
-def _stamps(column: pa.Array) -> tuple[npt.NDArray[np.int64], Flags]:
-    """Local times as if they were UTC, where the whole text is one of the usual forms."""
-    size = len(column)
-    values, good = np.zeros(size, np.int64), np.zeros(size, bool)
-    for length, form in ((19, "%Y-%m-%d %H:%M:%S"), (19, "%Y-%m-%dT%H:%M:%S"), (10, "%Y-%m-%d")):
-        fits = pc.and_kleene(pc.equal(pc.utf8_length(column), length), pa.array(~good))
-        if not pc.any(fits).as_py():
-            continue
-        tried = pc.if_else(fits, column, pa.scalar(None, pa.string()))
-        local, found = _parsed(tried, form)
-        values = np.where(found, local, values)
-        good |= found
-    return values, good
 
 
 def _integers(column: pa.Array) -> npt.NDArray[np.int64]:
@@ -108,15 +125,29 @@ def _integers(column: pa.Array) -> npt.NDArray[np.int64]:
 
 def _to_utc(local: npt.NDArray[np.int64], zone: str) -> npt.NDArray[np.int64]:
     """Local seconds as UTC; an hour that comes twice is taken for the first."""
-    hours, back = np.unique(local // 3600, return_inverse=True)
-    zone_info = ZoneInfo(zone)
-    offsets = []
-    for hour in hours.tolist():
-        at = datetime.fromtimestamp(hour * 3600, UTC).replace(tzinfo=zone_info)
-        offset = at.utcoffset()
-        offsets.append(int(offset.total_seconds()) if offset is not None else 0)
-    shifted: npt.NDArray[np.int64] = local - np.array(offsets, np.int64)[back]
-    return shifted
+    hours = local // 3600
+    first, last = int(hours.min()), int(hours.max())
+    if last - first < 1 << 22:  # some centuries: a table of the hours that occur
+        present = np.zeros(last - first + 1, bool)
+        present[hours - first] = True
+        table = np.zeros(len(present), np.int64)
+        for place in np.flatnonzero(present).tolist():
+            table[place] = _offset(first + place, zone)
+        return local - table[hours - first]
+    return local - np.array([_offset(hour, zone) for hour in hours.tolist()], np.int64)
+
+
+@lru_cache(maxsize=1 << 17)
+def _offset(hour: int, zone: str) -> int:
+    """Seconds that the clocks of a zone are ahead in an hour of theirs since the epoch."""
+    at = (_EPOCH + timedelta(hours=hour)).replace(tzinfo=_zone(zone))
+    offset = at.utcoffset()
+    return int(offset.total_seconds()) if offset is not None else 0
+
+
+@lru_cache
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)
 
 
 def _time(text: str, zone: str, form: str | None) -> int | None:
@@ -134,21 +165,28 @@ def _time(text: str, zone: str, form: str | None) -> int | None:
 
 def amounts(column: pa.Array) -> Read:
     """Micros of ``12.5``, ``12,50 €``, ``1 234,50`` or ``1,234.50``; nothing is 0 and good."""
-    column = pc.utf8_trim_whitespace(column)
-    column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
     plain = pc.match_substring_regex(column, _NUMBER)
-    tried = pc.if_else(plain, column, pa.scalar(None, pa.string()))
-    numbers = pc.fill_null(tried.cast(pa.float64()), 0.0).to_numpy(zero_copy_only=False)
-    good = filled(tried) | ~filled(column)
-    values = np.array(numbers, float)
+    values, good = _floats(column, plain)
+    if not good.all():
+        comma = pc.match_substring_regex(column, _COMMA_NUMBER)
+        more, found = _floats(pc.replace_substring(column, ",", "."), comma)
+        values, good = np.where(found, more, values), good | found
+    good |= ~filled(column)
     left = np.flatnonzero(~good)
     for place, text in zip(left.tolist(), column.take(pa.array(left)).to_pylist(), strict=True):
-        amount = _amount(text)
+        amount = _amount(text) if text.strip() else 0.0
         if amount is not None:
             values[place], good[place] = amount, True
     good &= (values >= 0) & (values <= MAX_AMOUNT)
     micros = np.where(good, np.rint(values * MICROS), 0).astype(np.int64)
     return Read(micros, good)
+
+
+def _floats(column: pa.Array, chosen: pa.Array) -> tuple[npt.NDArray[np.float64], Flags]:
+    """The numbers in the texts that are chosen, all of which are some."""
+    tried = pc.if_else(chosen, column, pa.scalar(None, pa.string()))
+    numbers = pc.fill_null(tried.cast(pa.float64()), 0.0)
+    return np.array(numbers.to_numpy(zero_copy_only=False)), filled(tried)
 
 
 def _amount(text: str) -> float | None:

@@ -9,16 +9,15 @@ Arrow parses the rest. 16 MB at a time.
 import codecs
 import csv
 import io
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
+from msgspec import Struct
 
-from bidder.crm.blocks import Block, Reject, checked, decoded, opened, shortened
+from bidder.crm.blocks import Block, Reject, checked, decoded, shortened
 
 BLOCK_BYTES = 16 << 20
 MAX_ROW_BYTES = 1 << 20
@@ -28,33 +27,38 @@ _DELIMITERS = b",;\t|"
 _QUOTE, _NEWLINE = ord('"'), ord("\n")
 
 
-def csv_rows(
-    path: Path, names: list[str], reject: Reject, delimiter: str | None
-) -> Iterator[Block]:
-    """The rows of a CSV file, of which only the columns `names` are kept; the header gives the
-    `delimiter` where none is said. Raises `Unreadable` if it has none of the columns, `OSError`."""
-    with opened(path) as file:
+class Layout(Struct):
+    """What the header of a CSV file says."""
+
+    delimiter: bytes
+    titles: list[str]
+    names: list[str]
+    """The columns to be kept that it has."""
+
+
+def layout(
+    file: IO[bytes], names: list[str], delimiter: str | None
+) -> tuple[Layout, IO[bytes], int]:
+    """The layout of a CSV file, the rest of it, and how many bytes the header has; it gives the
+    `delimiter` where none is said. Raises `Unreadable` if it has none of the columns `names`."""
+    header = file.readline(MAX_ROW_BYTES)
+    size = len(header)
+    if b"\r" in header.rstrip(b"\r\n"):  # lines that end in CR alone, as on old Macs
+        text = (header + file.read()).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        file = io.BytesIO(text)
         header = file.readline(MAX_ROW_BYTES)
-        if b"\r" in header.rstrip(b"\r\n"):  # lines that end in CR alone, as on old Macs
-            file = io.BytesIO((header + file.read()).replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
-            header = file.readline(MAX_ROW_BYTES)
-        header = header.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")
-        mark = delimiter.encode() if delimiter else _delimiter(header)
-        titles = next(csv.reader([decoded(header)], delimiter=mark.decode()), [])
-        titles = [title.strip() for title in titles]
-        checked([name for name in names if name in titles], names, titles)
-        shape = _Shape(mark, titles, [name for name in names if name in titles], reject)
-        number, rest, done = 2, b"", len(header)
-        while chunk := file.read(BLOCK_BYTES):
-            done += len(chunk)
-            text, rest = _cut(rest + chunk)
-            block, number, left = shape.block(text, number, done, last=False)
-            rest = left + rest
-            if len(block.lines):
-                yield block
-        block, _, _ = shape.block(rest, number, done, last=True)
-        if len(block.lines):
-            yield block
+    header = header.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")
+    mark = delimiter.encode() if delimiter else _delimiter(header)
+    titles = next(csv.reader([decoded(header)], delimiter=mark.decode()), [])
+    titles = [title.strip() for title in titles]
+    present = [name for name in names if name in titles]
+    checked(present, names, titles)
+    return Layout(mark, titles, present), file, size
+
+
+def csv_block(text: bytes, number: int, shape: Layout, reject: Reject) -> Block:
+    """The rows in `text`: whole rows, the first of which begins on line `number`."""
+    return _Shape(shape, reject).block(text, number)
 
 
 def _delimiter(header: bytes) -> bytes:
@@ -63,115 +67,106 @@ def _delimiter(header: bytes) -> bytes:
     return bytes([best])
 
 
-def _cut(text: bytes) -> tuple[bytes, bytes]:
-    """What ends with a line, and the rest. A rest too long for a row is shortened: it is refused
-    when its end comes."""
-    end = text.rfind(b"\n") + 1
-    rest = text[end:]
-    if len(rest) > 2 * MAX_ROW_BYTES:
-        rest = rest[: 2 * MAX_ROW_BYTES]
-    return text[:end], rest
-
-
 class _Shape:
     """What a row of one CSV file must look like, and how to get it into columns."""
 
-    def __init__(self, mark: bytes, titles: list[str], names: list[str], reject: Reject) -> None:
-        self._mark = mark
-        self._count = len(titles)
-        self._titles = titles
-        self._names = names
-        self._places = {name: titles.index(name) for name in names}
+    def __init__(self, shape: Layout, reject: Reject) -> None:
+        self._mark = shape.delimiter
+        self._count = len(shape.titles)
+        self._names = shape.names
+        self._places = {name: shape.titles.index(name) for name in shape.names}
         self._reject = reject
 
-    def block(self, text: bytes, number: int, done: int, last: bool) -> tuple[Block, int, bytes]:
-        """The rows in `text` (whole lines, of which the first is line `number`), the number of the
-        line after them, and what must wait for more text: a quoted field that has not ended."""
+    def block(self, text: bytes, number: int) -> Block:
+        """The rows in `text`, whole lines of which the first is line `number`."""
         text = _mended(text)
         if not text:
-            return Block({}, np.empty(0, np.int64), done), number, b""
+            return Block({}, np.empty(0, np.int64))
         if not text.endswith(b"\n"):
             text += b"\n"
         raw = np.frombuffer(text, np.uint8)
         ends = np.flatnonzero(raw == _NEWLINE)
         starts = np.concatenate([[0], ends[:-1] + 1])
-        quotes = _per_line(raw == _QUOTE, starts)
-        odd = (quotes & 1).astype(bool) | (ends - starts > MAX_ROW_BYTES)
-        marks = self._marks(raw, odd, starts, ends) if quotes.any() else raw == self._mark[0]
-        columns = _per_line(marks, starts) + 1
+        columns = _per_line(raw == self._mark[0], starts) + 1
+        odd = ends - starts > MAX_ROW_BYTES
+        if b'"' in text:
+            quotes = _per_line(raw == _QUOTE, starts)
+            odd |= (quotes & 1).astype(bool)
+            quoted = np.flatnonzero((quotes > 0) & ~odd)
+            if len(quoted):
+                columns[quoted] = self._columns(raw, starts[quoted], ends[quoted])
         blank = (ends - starts == 0) | ((ends - starts == 1) & (raw[starts] == ord("\r")))
         good = (columns == self._count) & ~odd & ~blank
         doubtful = np.flatnonzero(~good & ~blank)
-        singles, waiting = self._doubtful(text, starts, ends, doubtful, good, number, last)
-        if waiting is not None:
-            left, keep = text[starts[waiting] :], slice(0, waiting)
-            good, starts, ends = good[keep], starts[keep], ends[keep]
-        else:
-            left = b""
-        parsed = self._parse(raw, good, starts, ends, number, singles)
-        return Block(*parsed, done), number + len(starts), left
+        singles = self._doubtful(text, starts, ends, doubtful, good, number)
+        return Block(*self._parse(raw, good, starts, ends, number, singles))
 
-    def _marks(self, raw: Any, odd: Any, starts: Any, ends: Any) -> Any:
-        """Where the delimiters are that stand outside quotes, in lines whose quotes pair up."""
-        quote = raw == _QUOTE
-        for line in np.flatnonzero(odd):
-            quote[starts[line] : ends[line]] = False
-        inside = np.cumsum(quote, dtype=np.int64) & 1
-        return (raw == self._mark[0]) & (inside == 0)
+    def _columns(self, raw: Any, starts: Any, ends: Any) -> Any:
+        """How many columns these lines have, whose quotes pair up: delimiters outside them."""
+        lengths = ends - starts + 1
+        firsts = np.cumsum(lengths) - lengths
+        if len(lengths) and int(lengths.sum()) == int(ends[-1]) + 1 - int(starts[0]):
+            some = raw[int(starts[0]) : int(ends[-1]) + 1]
+        else:
+            some = raw[np.repeat(starts - firsts, lengths) + np.arange(int(lengths.sum()))]
+        # Whether a byte is inside: the parity of the quotes before it, kept in one bit.
+        inside = np.bitwise_xor.accumulate((some == _QUOTE).view(np.uint8))
+        return _per_line((some == self._mark[0]) & (inside == 0), firsts) + 1
 
     def _doubtful(
-        self, text: bytes, starts: Any, ends: Any, doubtful: Any, good: Any, number: int, last: bool
-    ) -> tuple[list[tuple[int, list[str]]], int | None]:
-        """Rows saved from lines that are not plainly good, and the first line that must wait."""
+        self, text: bytes, starts: Any, ends: Any, doubtful: Any, good: Any, number: int
+    ) -> list[tuple[int, list[str]]]:
+        """Rows saved from lines that are not plainly good; `good` no longer says they are."""
         saved: list[tuple[int, list[str]]] = []
         upto = -1
         for line in doubtful.tolist():
             if line <= upto:
                 continue
-            row, upto, why = self._joined(text, starts, ends, line, good)
-            if (
-                row is None
-                and why == "open"
-                and not last
-                and len(text) - starts[line] < MAX_ROW_BYTES
-            ):
-                return saved, line
+            row, upto = self._joined(text, starts, ends, line, good)
             if row is None:
-                row = self._lenient(text[starts[line] : ends[line]])
-                upto = line
+                row, upto = self._lenient(text[starts[line] : ends[line]]), line
             if row is None:
-                length = ends[line] - starts[line]
-                if length > MAX_ROW_BYTES:
-                    reason = f"the row has {length} bytes or more; {MAX_ROW_BYTES} are allowed"
-                else:
-                    found = len(_fields(decoded(text[starts[line] : ends[line]]), self._mark))
-                    reason = f"{found} columns, expected {self._count}, or quotes that never close"
-                self._reject(number + line, reason)
+                self._reject(number + line, self._why(text[starts[line] : ends[line]]))
                 continue
             good[line : upto + 1] = False
             saved.append((number + line, row))
-        return saved, None
+        return saved
+
+    def _why(self, line: bytes) -> str:
+        """What is wrong with a line, and where."""
+        if len(line) > MAX_ROW_BYTES:
+            return (
+                f"the row has {len(line)} bytes or more; {MAX_ROW_BYTES} are allowed: "
+                "is a quote missing at the end of a field?"
+            )
+        found = len(_fields(decoded(line), self._mark))
+        if line.count(b'"') % 2:
+            at = line.rfind(b'"') + 1
+            return f'column {at}: a quote that never closes; write quotes in a field twice ("")'
+        return (
+            f"{found} fields, the header has {self._count}; quote fields with the delimiter in them"
+        )
 
     def _joined(
         self, text: bytes, starts: Any, ends: Any, line: int, good: Any
-    ) -> tuple[list[str] | None, int, str]:
-        """A row whose quoted field goes over several lines, its last line, and why it is none."""
-        final = min(line + MAX_JOINED_LINES, len(starts))
+    ) -> tuple[list[str] | None, int]:
+        """A row whose quoted field goes over several lines, if this begins one, and its last
+        line."""
         quotes = text.count(b'"', starts[line], ends[line])
         if not quotes & 1:
-            return None, line, "shape"
-        for upto in range(line + 1, final):
+            return None, line
+        for upto in range(line + 1, min(line + MAX_JOINED_LINES, len(starts))):
             if good[upto]:
-                return None, line, "shape"  # a whole row of its own is never part of another
+                return None, line  # a whole row of its own is never part of another
             quotes += text.count(b'"', starts[upto], ends[upto])
             if quotes & 1:
                 continue
             whole = decoded(text[starts[line] : ends[upto]])
             if len(whole) > MAX_ROW_BYTES:
-                return None, line, "shape"
+                return None, line
             row = _fields(whole, self._mark)
-            return (row, upto, "") if len(row) == self._count else (None, line, "shape")
-        return None, line, "open" if final == len(starts) else "shape"
+            return (row, upto) if len(row) == self._count else (None, line)
+        return None, line
 
     def _lenient(self, line: bytes) -> list[str] | None:
         """A line whose quotes mean nothing, such as 5" in a product's name."""

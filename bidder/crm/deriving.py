@@ -8,11 +8,10 @@ nothing. The work is done for many people at once.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from msgspec.structs import replace
 
 from bidder.crm import activity
 from bidder.crm.activity import Keep
-from bidder.crm.asking import Crowd, Times, baskets, members
+from bidder.crm.asking import Crowd, Times, baskets, listed, members
 from bidder.crm.segments import Segments
 from bidder.person import Basket, Profile, bare
 
@@ -46,6 +45,7 @@ def derived(
     if not known:
         return []
     crowd = Crowd(raws, now)
+    crowd.listed = listed(known, segments)
     orders = crowd.orders(0)
     every = np.ones(len(crowd.records), bool)
     first, visited = crowd.earliest(every), crowd.latest(crowd.of(0, activity.VISITS))
@@ -67,20 +67,30 @@ def derived(
             profiles.append(bare(profile))
             continue
         seen, last_visit, last_order, count, spent = row
-        earliest = [each for each in (profile.first_seen, seen) if each]
-        liked = {**interests[place], **profile.wanted}
+        liked = interests[place]
+        if profile.wanted:
+            liked = {**liked, **profile.wanted}
+        if profile.unwanted:
+            liked = {k: v for k, v in liked.items() if k not in profile.unwanted}
+        said = profile.first_seen
         profiles.append(
-            replace(
-                profile,
+            Profile(
                 segments=memberships[place],
-                first_seen=min(earliest, default=0),
+                first_seen=min(said, seen) if said and seen else said or seen,
                 last_visit=last_visit,
                 last_order=last_order,
                 orders=count,
                 spent_micros=spent,
                 stage=stages[place],
                 baskets=left.get(place, {}),
-                interests={k: v for k, v in liked.items() if k not in profile.unwanted},
+                interests=liked,
+                wanted=profile.wanted,
+                unwanted=profile.unwanted,
+                paused_until=profile.paused_until,
+                fewer_ads=profile.fewer_ads,
+                consent=profile.consent,
+                consent_time=profile.consent_time,
+                consent_source=profile.consent_source,
             )
         )
     return profiles

@@ -1,202 +1,63 @@
-"""Who and what is in these files? Rows become numbered identifiers, their links, and records.
+"""Who and what is in these files? Pieces, in the order of the files, become one whole.
 
-Everything here is columns: ten million rows are a few hundred blocks, and Python looks only at what
-is different (an identifier seen for the first time) or wrong (a row to refuse).
+Portions may be read by several processes at once; what comes of it is the same as if one had read
+them one after the other, down to the numbers of the identifiers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-from msgspec import Struct
 
-from bidder.crm import activity, columns
-from bidder.crm.activity import DTYPE, Kind
-from bidder.crm.blocks import Block
-from bidder.crm.mapping import HASHED, Mapping, Source_, format_of
-from bidder.crm.pseudonyms import BadName, Pseudonyms
-from bidder.crm.rows import read
-from bidder.ids import hash32
-from bidder.people.identity import Identifier, normal, usable
-from bidder.people.records import MAX_IDENTIFIERS
+from bidder.crm.activity import DTYPE
+from bidder.crm.blocks import Unreadable
+from bidder.crm.linking import Linked
+from bidder.crm.mapping import Columns, Mapping, Source_, format_of
+from bidder.crm.portions import Portion, portions
+from bidder.crm.taking import Numbers, Piece, Tally
 from bidder.person import Profile
+from bidder.yamlfiles import nearest
 
-FUTURE_SECONDS = 86400
-"""How far a clock elsewhere may run ahead of ours."""
-EARLIEST = 315532800
-"""1980: an earlier time is a mistake."""
-_NONE, _BAD = -1, -2
-_BRIDGED = frozenset({"3", "4", "5", "3.0", "4.0", "5.0"})
-_NEEDS_VALUE = (Kind.PURCHASE, Kind.STORE_PURCHASE, Kind.REFUND)
-
-Numbers = npt.NDArray[np.int64]
-Refuse = Callable[[Path, int, str], None]
-"""Gets the file, the line and the reason of each row that is not taken."""
-
-
-class Tally(Struct):
-    """What came of the rows."""
-
-    rows: int = 0
-    rejected: int = 0
-    passed_over: int = 0
-    """Rows that report something the mapping does not name."""
-    outdated: int = 0
-    """Events older than they may be kept."""
-    dropped: int = 0
-    """Identifiers that cannot be any, in rows that had another."""
-    bridged: int = 0
-    """Links not made because the match was inferred."""
-    kept_apart: int = 0
-    """Links not made because they would join two customers, or too many identifiers."""
-
-
-class Names:
-    """Numbers every identifier that occurs, and joins those that a row links."""
-
-    def __init__(self, pseudonyms: Pseudonyms, advertiser: str) -> None:
-        self.identifiers: list[Identifier] = []
-        self.former: dict[int, tuple[Identifier, ...]] = {}
-        """Number -> the same under earlier keys."""
-        self.parent: list[int] = []
-        self._customer: list[int] = []
-        """Of each root: the number of its CRM id, -1 if it has none."""
-        self._size: list[int] = []
-        self._pseudonyms = pseudonyms
-        self._advertiser = advertiser
-        self._plain: dict[str, dict[str, int]] = {}
-        self._numbers: dict[Identifier, int] = {}
-
-    def numbers(self, source: str, plain: list[str | None]) -> Numbers:
-        """The number of each of these, `_NONE` or `_BAD` where it is none."""
-        known = self._plain.setdefault(source, {})
-        found = np.empty(len(plain), np.int64)
-        for place, text in enumerate(plain):
-            number = known.get(text) if text is not None else _NONE
-            if number is None:
-                assert text is not None
-                number = known[text] = self._new(source, text)
-            found[place] = number
-        return found
-
-    def why_bad(self, source: str, plain: str) -> str:
-        """Why this is no identifier, without repeating it."""
-        if source in HASHED:
-            try:
-                self._pseudonyms.of(source, plain)
-            except BadName as problem:
-                return str(problem)
-        return f"the {source} is empty, too long or has odd characters"
-
-    def _new(self, source: str, text: str) -> int:
-        former: tuple[Identifier, ...] = ()
-        if source in HASHED:
-            try:
-                identifier, *old = self._pseudonyms.of(source, text, self._advertiser)
-            except BadName:
-                return _BAD
-            former = tuple(old)
-        else:
-            text = text.strip()
-            if not usable(text):
-                return _BAD
-            identifier = normal(source, text)
-        number = self._numbers.get(identifier)
-        if number is not None:
-            return number
-        number = self._numbers[identifier] = len(self.identifiers)
-        self.identifiers.append(identifier)
-        if former:
-            self.former[number] = former
-        self.parent.append(number)
-        self._size.append(1)
-        self._customer.append(number if identifier[0] == "crm" else _NONE)
-        return number
-
-    def root(self, number: int) -> int:
-        """The number that stands for everyone linked with this one."""
-        parent = self.parent
-        while parent[number] != number:
-            parent[number] = parent[parent[number]]
-            number = parent[number]
-        return number
-
-    def link(self, one: int, other: int) -> bool:
-        """Join two identifiers; False if that would join two customers, or too many."""
-        one, other = self.root(one), self.root(other)
-        if one == other:
-            return True
-        mine, theirs = self._customer[one], self._customer[other]
-        if mine >= 0 and theirs >= 0:
-            return False
-        if self._size[one] + self._size[other] > MAX_IDENTIFIERS:
-            return False
-        if other < one:
-            one, other = other, one
-        self.parent[other] = one
-        self._size[one] += self._size[other]
-        self._customer[one] = max(mine, theirs)
-        return True
-
-    def roots(self) -> Numbers:
-        """The root of every number."""
-        parent = np.array(self.parent, np.int64)
-        while True:
-            up = parent[parent]
-            if np.array_equal(up, parent):
-                return parent
-            parent = up
+Refuse = Callable[[Path, int, str, str], None]
+"""Gets the file, the line, the column and the reason of each row that is not taken."""
+Reading = Callable[[Iterator[Portion]], Iterator[tuple[Portion, int, Piece]]]
+"""Reads portions, in their order: each with who read it (from 0) and what it says."""
+_NEEDED = ("time", "event", "value")
+"""Without these columns, where a mapping names them, no row of a file can be taken."""
 
 
 class Gathered:
     """What the files said, until it is taken out and written."""
 
-    def __init__(
-        self, mapping: Mapping, names: Names, keep: activity.Keep, now: int, refuse: Refuse
-    ) -> None:
+    def __init__(self, mapping: Mapping, read: Reading, refuse: Refuse) -> None:
         self.tally = Tally()
-        self.names = names
+        self.linked = Linked()
         self.categories: dict[str, int] = {}
         self.told: dict[int, Profile] = {}
         """Identifier number -> what such a row says that the person told us."""
         self.named: list[Numbers] = []
         """Numbers of the identifiers that rows are of; one that is only bridged to is nobody."""
+        self.notes: list[str] = []
+        """What is odd about a file that was taken all the same."""
+        self.events = 0
         self._mapping = mapping
-        self._advertiser = hash32(mapping.advertiser)
-        self._keep = keep
-        self._now = now
+        self._read = read
         self._refuse = refuse
         self._records: list[npt.NDArray[np.void]] = []
         self._who: list[Numbers] = []
         self._seen: list[tuple[Numbers, Numbers]] = []
-        self.events = 0
+        self._numbers: dict[int, Numbers] = {}
+        """Who read -> the number here of each of its numbers."""
 
     def file(self, path: Path, source: Source_, progress: Callable[[int], None]) -> None:
         """Take in one file. Raises `Unreadable` and `OSError`."""
-        given = source.columns
-        wanted = [*given.ids.values()]
-        wanted += [
-            name
-            for name in (
-                given.match_method, given.time, given.event, given.value, given.order,
-                given.products, given.category, given.opted_out, given.consent, given.consent_time,
-            )
-            if name is not None
-        ]  # fmt: skip
-        names = list(dict.fromkeys(wanted))
-
-        def reject(line: int, reason: str) -> None:
-            self.tally.rows += 1
-            self.tally.rejected += 1
-            self._refuse(path, line, reason)
-
-        for block in read(path, format_of(path, source), names, reject, source.delimiter):
-            self.tally.rows += len(block.lines)
-            _Rows(self, path, source, block).take()
-            progress(block.done_bytes)
+        named = _columns(source.columns)
+        wanted = list(dict.fromkeys(named))
+        found = portions(path, format_of(path, source), wanted, source.delimiter)
+        for portion, reader, piece in self._read(self._checked(found, named)):
+            self._absorb(path, reader, piece)
+            progress(portion.done_bytes)
 
     def taken(self) -> tuple[npt.NDArray[np.void], Numbers, tuple[Numbers, Numbers]]:
         """Records, whose identifier each has, and when identifiers were said to be known since;
@@ -209,180 +70,71 @@ class Gathered:
         self._records, self._who, self._seen, self.events = [], [], [], 0
         return records, who, (seen[0], seen[1]) if seen else (who[:0], who[:0])
 
+    def _checked(self, found: Iterator[Portion], named: dict[str, str]) -> Iterator[Portion]:
+        for place, portion in enumerate(found):
+            if not place:
+                self._check(portion, named)
+            yield portion
 
-class _Rows:
-    """One block of one file."""
-
-    def __init__(self, gathered: Gathered, path: Path, source: Source_, block: Block) -> None:
-        self._all = gathered
-        self._path = path
-        self._source = source
-        self._block = block
-        self._size = len(block.lines)
-        self._good = np.ones(self._size, bool)
-
-    def take(self) -> None:
-        primary = self._people()
-        self._words(primary)
-        source = self._source
-        if source.event is None and not source.events:
-            return
-        kinds = self._kinds()
-        times = self._times()
-        records = np.zeros(self._size, DTYPE)
-        records["kind"], records["time"] = kinds, np.clip(times, 0, 2**32 - 1)
-        records["advertiser"] = self._all._advertiser
-        records["value"] = self._values(kinds)
-        self._details(records)
-        chosen = self._good & (kinds > 0)
-        rows = records[chosen]
-        old = activity.expired(rows, self._all._keep, self._all._now)
-        self._all.tally.outdated += int(old.sum())
-        self._all._records.append(rows[~old])
-        self._all._who.append(primary[chosen][~old])
-        self._all.events += len(rows) - int(old.sum())
-
-    def _column(self, name: str | None) -> pa.Array | None:
-        return self._block.columns.get(name) if name is not None else None
-
-    def _reject(self, rows: Any, reason: str | Callable[[int], str]) -> None:
-        """Refuse these rows, each once."""
-        rows = rows & self._good
-        self._good &= ~rows
-        for row in np.flatnonzero(rows).tolist():
-            why = reason if isinstance(reason, str) else reason(row)
-            self._all.tally.rejected += 1
-            self._all._refuse(self._path, int(self._block.lines[row]), why)
-
-    def _people(self) -> Numbers:
-        """The identifier each row is of; links what else the row names."""
-        names = self._all.names
-        primary = np.full(self._size, _NONE, np.int64)
-        reasons: dict[int, str] = {}
-        pairs = []
-        linking = ~self._bridged()
-        for source, column in self._source.columns.ids.items():
-            texts = self._column(column)
-            if texts is None:
+    def _check(self, first: Portion, named: dict[str, str]) -> None:
+        """Say which columns of the mapping the file has not. Raises `Unreadable` where no row of it
+        can be taken, since the time, the event or the value is missing."""
+        titles = first.layout.titles if first.layout is not None else []
+        twice = sorted({name for name in first.names if titles.count(name) > 1})
+        self.notes += [
+            f"{first.path}:1: the header has {name!r} twice; the first counts" for name in twice
+        ]
+        for name, meaning in named.items():
+            if name in first.names:
                 continue
-            values, places = columns.coded(texts)
-            numbers = np.append(names.numbers(source, values), _NONE)[places]
-            bad = numbers == _BAD
-            for row in np.flatnonzero(bad & (primary < 0)).tolist():
-                reasons[row] = names.why_bad(source, values[int(places[row])])
-            self._all.tally.dropped += int(bad.sum())
-            both = (primary >= 0) & (numbers >= 0) & (primary != numbers)
-            self._all.tally.bridged += int((both & ~linking).sum())
-            pairs.append(np.stack([primary[both & linking], numbers[both & linking]]))
-            primary = np.where((primary < 0) & (numbers >= 0), numbers, primary)
-        self._reject(primary < 0, lambda row: reasons.get(row, "the row names nobody"))
-        self._all.tally.dropped -= len([row for row in reasons if not self._good[row]])
-        self._all.named.append(np.unique(primary[self._good]))
-        for one, other in np.unique(np.concatenate(pairs, axis=1), axis=1).T.tolist():
-            self._all.tally.kept_apart += not names.link(one, other)
-        return primary
+            close = nearest(name, titles)
+            said = f"no column {name!r} ({meaning} in the mapping)"
+            said += f"; {close}" if close else ""
+            if meaning in _NEEDED:
+                raise Unreadable(f"{said}; it has {', '.join(titles[:20])}")
+            self.notes.append(f"{first.path}:1: {said}; imported without it")
 
-    def _bridged(self) -> npt.NDArray[np.bool_]:
-        texts = self._column(self._source.columns.match_method)
-        if texts is None:
-            return np.zeros(self._size, bool)
-        values, places = columns.coded(texts)
-        return np.array([*[value in _BRIDGED for value in values], False])[places]
+    def _absorb(self, path: Path, reader: int, piece: Piece) -> None:
+        self.tally.add(piece.tally)
+        for line, column, reason in piece.refused:
+            self._refuse(path, line, column, reason)
+        more = self.linked.numbers(piece.new, piece.former)
+        known = self._numbers.get(reader)
+        numbers = more if known is None else np.concatenate([known, more])
+        self._numbers[reader] = numbers
+        self.tally.kept_apart += self.linked.link(numbers[piece.pairs])
+        self._records.append(piece.records)
+        self._who.append(numbers[piece.who])
+        self.events += len(piece.records)
+        self.named.append(numbers[piece.named])
+        self._seen.append((numbers[piece.seen[0]], piece.seen[1]))
+        for number, profile in piece.told:
+            self._tell(int(numbers[number]), profile)
+        self.categories.update(piece.categories)
 
-    def _words(self, primary: Numbers) -> None:
-        """What the rows say that people told us, and since when they are known."""
-        given, told = self._source.columns, self._all.told
-        now = self._all._now
-        if given.time is not None and self._source.event is None and not self._source.events:
-            texts = self._column(given.time)
-            if texts is not None:
-                zone = self._all._mapping.timezone
-                since = columns.times(texts, zone, self._source.time_format)
-                good = since.good & self._good & (since.values > EARLIEST) & (since.values <= now)
-                self._all._seen.append((primary[good], since.values[good]))
-        objections = self._column(given.opted_out)
-        if objections is not None:
-            for row in np.flatnonzero(columns.yes(objections) & self._good).tolist():
-                self._tell(told, int(primary[row]), Profile(opted_out=True))
-        proofs, since_texts = self._column(given.consent), self._column(given.consent_time)
-        if proofs is None or since_texts is None:
-            return
-        when = columns.times(since_texts, self._all._mapping.timezone, self._source.time_format)
-        chosen = columns.filled(proofs) & when.good & (when.values <= now + FUTURE_SECONDS)
-        texts = proofs.to_pylist()
-        for row in np.flatnonzero(chosen & self._good).tolist():
-            proof = Profile(
-                consent=texts[row],
-                consent_time=int(when.values[row]),
-                consent_source=self._source.consent_source or self._path.name,
-            )
-            self._tell(told, int(primary[row]), proof)
-
-    @staticmethod
-    def _tell(told: dict[int, Profile], number: int, more: Profile) -> None:
+    def _tell(self, number: int, more: Profile) -> None:
         """The latest proof counts; an objection stays."""
-        old = told.get(number)
+        old = self.told.get(number)
         if old is None:
-            told[number] = more
+            self.told[number] = more
             return
         proof = more if more.consent_time >= old.consent_time and more.consent else old
-        told[number] = Profile(
+        self.told[number] = Profile(
             opted_out=old.opted_out or more.opted_out,
             consent=proof.consent,
             consent_time=proof.consent_time,
             consent_source=proof.consent_source,
         )
 
-    def _kinds(self) -> Numbers:
-        """The kind of each row's event; 0 = of none that the mapping names."""
-        source = self._source
-        if source.event is not None:
-            return np.full(self._size, int(source.event), np.int64)
-        texts = self._column(source.columns.event)
-        if texts is None:
-            self._reject(np.ones(self._size, bool), f"no column {source.columns.event!r}")
-            return np.zeros(self._size, np.int64)
-        values, places = columns.coded(texts)
-        meanings = {name.strip().lower(): kind for name, kind in source.events.items()}
-        kinds = [int(meanings.get((value or "").strip().lower(), 0)) for value in values]
-        found: Numbers = np.array([*kinds, 0], np.int64)[places]
-        self._all.tally.passed_over += int(((found == 0) & self._good).sum())
-        return found
 
-    def _times(self) -> Numbers:
-        texts = self._column(self._source.columns.time)
-        if texts is None:
-            self._reject(np.ones(self._size, bool), f"no column {self._source.columns.time!r}")
-            return np.zeros(self._size, np.int64)
-        read_times = columns.times(texts, self._all._mapping.timezone, self._source.time_format)
-        self._reject(~columns.filled(texts), "no time")
-        self._reject(~read_times.good, "the time is not one")
-        self._reject(read_times.values < EARLIEST, "the time lies before 1980")
-        late = read_times.values > self._all._now + FUTURE_SECONDS
-        self._reject(late, "the time lies in the future")
-        return read_times.values
-
-    def _values(self, kinds: Numbers) -> Numbers:
-        texts = self._column(self._source.columns.value)
-        if texts is None:
-            return np.zeros(self._size, np.int64)
-        amounts = columns.amounts(texts)
-        self._reject(~amounts.good & (kinds > 0), "the value is not an amount")
-        money = np.isin(kinds, _NEEDS_VALUE)
-        self._reject(money & ~columns.filled(texts), "a purchase without a value")
-        return amounts.values
-
-    def _details(self, records: npt.NDArray[np.void]) -> None:
-        given = self._source.columns
-        if (texts := self._column(given.products)) is not None:
-            records["count"] = columns.counts(texts)
-        if (texts := self._column(given.category)) is not None:
-            values, places = columns.coded(texts)
-            ids = [activity.category_id(value) for value in values]
-            self._all.categories.update(zip(values, ids, strict=True))
-            records["category"] = np.array([*ids, 0], np.uint32)[places]
-        if (texts := self._column(given.order)) is not None:
-            values, places = columns.coded(texts)
-            advertiser = self._all._mapping.advertiser
-            ids = [activity.reference(value, advertiser) for value in values]
-            records["reference"] = np.array([*ids, 0], np.uint64)[places]
+def _columns(given: Columns) -> dict[str, str]:
+    """Every column that a mapping reads -> what it means."""
+    named = {column: f"ids.{source}" for source, column in given.ids.items()}
+    for meaning in (
+        "match_method", "time", "event", "value", "order", "products", "category", "opted_out",
+        "consent", "consent_time",
+    ):  # fmt: skip
+        column = getattr(given, meaning)
+        if column is not None:
+            named.setdefault(column, meaning)
+    return named

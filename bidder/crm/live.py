@@ -25,12 +25,13 @@ from bidder.crm import activity
 from bidder.crm.activity import NAMES, Kind
 from bidder.crm.batch import Change
 from bidder.crm.columns import MAX_AMOUNT
-from bidder.crm.gathering import EARLIEST, FUTURE_SECONDS
-from bidder.crm.importing import CHANNELS, contact_keys
 from bidder.crm.mapping import HASHED
 from bidder.crm.pseudonyms import BadName, Identifier, Pseudonyms
+from bidder.crm.sorting import CHANNELS, contact_keys
+from bidder.crm.taking import EARLIEST, FUTURE_SECONDS
 from bidder.ids import hash32
 from bidder.money import to_micros
+from bidder.orders import Orders
 from bidder.people.identity import normal, usable
 from bidder.people.records import MAX_IDENTIFIERS
 from bidder.person import Profile
@@ -120,24 +121,25 @@ def change(entry: Entry, advertiser: str, pseudonyms: Pseudonyms, now: float) ->
     kind = NAMES.get(entry.event)
     if kind is None:
         raise BadEvent(f"{entry.event!r} is not something people do")
-    record = made(entry, kind, advertiser, _time(entry.time, now))
+    record = made(entry, kind, advertiser, _time(entry.time, now), pseudonyms.orders)
     return Change(current, record, contact(record, now), told, former)
 
 
-def made(entry: Entry, kind: Kind, advertiser: str, time: int) -> bytes:
+def made(entry: Entry, kind: Kind, advertiser: str, time: int, orders: Orders) -> bytes:
     """The record of an event. Raises `BadEvent` on a value or a count that cannot be."""
     if not math.isfinite(entry.value) or not 0 <= entry.value <= MAX_AMOUNT:
         raise BadEvent("the value is not an amount")
     if entry.products < 0:
         raise BadEvent("a negative number of products")
+    whose = hash32(advertiser)
     return activity.record(
         time,
         kind,
-        hash32(advertiser),
+        whose,
         category=activity.category_id(entry.category),
         value_micros=to_micros(entry.value),
         count=entry.products,
-        reference=activity.reference(entry.order, advertiser),
+        reference=orders.number(entry.order, whose),
     )
 
 

@@ -22,9 +22,7 @@ Column = Annotated[str, Field(min_length=1)]
 def _kind(name: object) -> Kind:
     if not isinstance(name, str) or name not in NAMES:
         close = nearest(str(name), NAMES)
-        raise ValueError(
-            f"{name!r} is not something people do" + (f"; did you mean {close!r}?" if close else "")
-        )
+        raise ValueError(f"{name!r} is not something people do" + (f"; {close}" if close else ""))
     return NAMES[name]
 
 

@@ -10,13 +10,14 @@ While keys rotate, a person is looked for under every key and written under the 
 """
 
 import hashlib
-import hmac
 import re
 import unicodedata
+from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from typing import Literal, get_args
 
 from bidder.ids import to_text
+from bidder.orders import Orders
 
 Kind = Literal["crm", "email", "email_sha256", "phone", "phone_sha256", "cookie"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -44,12 +45,17 @@ class BadName(ValueError):
 class Pseudonyms:
     """Hashes names under one or more keys, the current one first. Raises `ValueError` for none."""
 
-    def __init__(self, keys: Sequence[bytes], country: str = "FR") -> None:
-        """`country` (alpha-2) is that of phone numbers written without one."""
+    def __init__(
+        self, keys: Sequence[bytes], country: str = "FR", orders: Orders | None = None
+    ) -> None:
+        """`country` (alpha-2) is that of phone numbers written without one. Without `orders` their
+        numbers are hashed under the oldest key."""
         if not keys:
             raise ValueError("at least one key is needed")
         self._keys = tuple(keys)
+        self._macs = tuple(_Mac(key) for key in keys)
         self._country = country
+        self.orders = orders or Orders(keys[-1])
 
     @property
     def rotating(self) -> bool:
@@ -61,15 +67,65 @@ class Pseudonyms:
 
         Raises `BadName` if it is none of its kind.
         """
+        message = self._message(kind, plain, advertiser)
+        source = message.partition(b"\0")[0].decode()
+        return [(source, to_text(mac.digest(message)[:HASH_BYTES])) for mac in self._macs]
+
+    def of_many(
+        self, kind: Kind, plain: Sequence[str], advertiser: str = ""
+    ) -> list[list[Identifier] | None]:
+        """`of` for many at once, at half the price; None where one is none of its kind."""
+        messages: list[bytes | None] = []
+        for text in plain:
+            try:
+                messages.append(self._message(kind, text, advertiser))
+            except BadName:
+                messages.append(None)
+        good = [message for message in messages if message is not None]
+        if not good:
+            return [None] * len(messages)
+        source = good[0].partition(b"\0")[0].decode()
+        by_key = [_texts([mac.digest(message) for message in good]) for mac in self._macs]
+        named = iter(
+            [[(source, value) for value in values] for values in zip(*by_key, strict=True)]
+        )
+        return [None if message is None else next(named) for message in messages]
+
+    def _message(self, kind: Kind, plain: str, advertiser: str) -> bytes:
         source, text = normal(kind, plain, self._country)
         if source == "crm":
             text = f"{advertiser}\0{text}"
-        message = f"{source}\0{text}".encode()
-        return [(source, _hashed(key, message)) for key in self._keys]
+        return f"{source}\0{text}".encode()
 
     def partner(self, cookie: str, exchange: str) -> str:
         """What we tell an exchange a browser is called: of no use to any other exchange."""
-        return _hashed(self._keys[0], f"partner\0{exchange}\0{cookie}".encode())
+        message = f"partner\0{exchange}\0{cookie}".encode()
+        return to_text(self._macs[0].digest(message)[:HASH_BYTES])
+
+
+class _Mac:
+    """HMAC-SHA-256 (RFC 2104) under one key, whose two first blocks are hashed once and for all: a
+    third of the price of `hmac.digest`, which sets OpenSSL up anew each time."""
+
+    def __init__(self, key: bytes) -> None:
+        block = (hashlib.sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
+
+    def digest(self, message: bytes) -> bytes:
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(message)
+        outer.update(inner.digest())
+        return outer.digest()
+
+
+def _texts(digests: list[bytes]) -> list[str]:
+    """Each digest as `to_text` writes its first `HASH_BYTES`."""
+    gap = bytes(-HASH_BYTES % 3)  # so that each begins with a whole character
+    written = urlsafe_b64encode(gap.join([digest[:HASH_BYTES] for digest in digests])).decode()
+    step = (HASH_BYTES + len(gap)) * 4 // 3
+    chars = (HASH_BYTES * 8 + 5) // 6
+    return [written[at : at + chars] for at in range(0, len(digests) * step, step)]
 
 
 def normal(kind: Kind, plain: str, country: str = "FR") -> Identifier:
@@ -117,7 +173,3 @@ def phone_number(text: str, country: str) -> str:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _hashed(key: bytes, message: bytes) -> str:
-    return to_text(hmac.digest(key, message, "sha256")[:HASH_BYTES])

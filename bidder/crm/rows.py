@@ -10,8 +10,12 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet
 
-from bidder.crm.blocks import MAX_FIELD_CHARS, Block, Reject, Unreadable, checked, opened
-from bidder.crm.csvrows import BLOCK_BYTES, csv_rows
+from bidder.crm.blocks import MAX_FIELD_CHARS, Block, Reject, Unreadable
+from bidder.crm.csvrows import csv_block
+from bidder.crm.portions import Portion, portions
+
+PARQUET_ROWS = 250_000
+"""Rows of a block."""
 
 
 def read(
@@ -21,28 +25,35 @@ def read(
 
     Raises `Unreadable` if it has none of the columns, or is not of its format, and `OSError`.
     """
-    if format == "parquet":
-        yield from _parquet(path, names)
-    elif format == "jsonl":
-        yield from _json_lines(path, names, reject)
+    for portion in portions(path, format, names, delimiter):
+        yield from blocks(portion, reject)
+
+
+def blocks(portion: Portion, reject: Reject) -> Iterator[Block]:
+    """The rows of a portion. Raises `Unreadable` and `OSError`."""
+    if portion.format == "parquet":
+        found = _row_group(portion)
+    elif portion.format == "jsonl":
+        found = iter([_json_lines(portion, reject)])
     else:
-        yield from csv_rows(path, names, reject, delimiter)
+        assert portion.layout is not None
+        found = iter([csv_block(portion.text, portion.first, portion.layout, reject)])
+    yield from (block for block in found if len(block.lines))
 
 
-def _parquet(path: Path, names: list[str]) -> Iterator[Block]:
+def _row_group(portion: Portion) -> Iterator[Block]:
+    row = portion.first
     try:
-        file = pa.parquet.ParquetFile(path)
+        with pa.parquet.ParquetFile(portion.path) as file:
+            for batch in file.iter_batches(
+                batch_size=PARQUET_ROWS, columns=portion.names, row_groups=[portion.group]
+            ):
+                columns = {name: _text(batch.column(name)) for name in portion.names}
+                lines = np.arange(row, row + batch.num_rows)
+                row += batch.num_rows
+                yield Block(columns, lines)
     except (pa.ArrowInvalid, pa.ArrowIOError) as error:
-        raise Unreadable(f"not a Parquet file: {str(error).splitlines()[0]}") from None
-    with file:
-        present = [name for name in names if name in file.schema_arrow.names]
-        checked(present, names, file.schema_arrow.names)
-        row, rows, size = 1, max(file.metadata.num_rows, 1), path.stat().st_size
-        for batch in file.iter_batches(batch_size=250_000, columns=present):
-            columns = {name: _text(batch.column(name)) for name in present}
-            lines = np.arange(row, row + batch.num_rows)
-            row += batch.num_rows
-            yield Block(columns, lines, size * (row - 1) // rows)
+        raise Unreadable(f"from row {row}: {str(error).splitlines()[0]}") from None
 
 
 def _text(column: pa.Array) -> pa.Array:
@@ -56,35 +67,30 @@ def _text(column: pa.Array) -> pa.Array:
         return pa.array([None if each is None else str(each) for each in column.to_pylist()])
 
 
-def _json_lines(path: Path, names: list[str], reject: Reject) -> Iterator[Block]:
-    paths = [(name, name.split(".")) for name in names]
-    with opened(path) as file:
-        number, done = 0, 0
-        while some := file.readlines(BLOCK_BYTES):
-            columns: dict[str, list[str | None]] = {name: [] for name in names}
-            lines = []
-            for line in some:
-                number += 1
-                done += len(line)
-                line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-                if not line.strip():
-                    continue
-                try:
-                    row = orjson.loads(line)
-                except orjson.JSONDecodeError:
-                    try:
-                        row = orjson.loads(line.decode("cp1252", "replace").encode())
-                    except orjson.JSONDecodeError as error:
-                        reject(number, f"not JSON: {error.msg}")
-                        continue
-                if type(row) is not dict:
-                    reject(number, "not a JSON object")
-                    continue
-                lines.append(number)
-                for name, steps in paths:
-                    columns[name].append(_reached(row, name, steps))
-            arrays = {name: pa.array(values, pa.string()) for name, values in columns.items()}
-            yield Block(arrays, np.array(lines, np.int64), done)
+def _json_lines(portion: Portion, reject: Reject) -> Block:
+    paths = [(name, name.split(".")) for name in portion.names]
+    columns: dict[str, list[str | None]] = {name: [] for name in portion.names}
+    lines = []
+    for number, line in enumerate(portion.text.split(b"\n"), portion.first):
+        line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        if not line.strip():
+            continue
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            try:
+                row = orjson.loads(line.decode("cp1252", "replace").encode())
+            except orjson.JSONDecodeError as error:
+                reject(number, f"not JSON: {error.msg}, at character {error.colno}")
+                continue
+        if type(row) is not dict:
+            reject(number, "not a JSON object: each line must be one, {...}")
+            continue
+        lines.append(number)
+        for name, steps in paths:
+            columns[name].append(_reached(row, name, steps))
+    arrays = {name: pa.array(values, pa.string()) for name, values in columns.items()}
+    return Block(arrays, np.array(lines, np.int64))
 
 
 def _reached(row: dict[str, Any], name: str, steps: list[str]) -> str | None:

@@ -117,6 +117,8 @@ class Condition(Model):
     returned: Returned | None = None
     overdue: Overdue | None = None
     rfm: Cells | None = None
+    listed: Duration | None = None
+    """A model or a person put them on the segment's list in the last so many days."""
 
     within: Duration | None = None
     at_least: Count = 1
@@ -150,7 +152,7 @@ class Condition(Model):
 
 
 QUESTIONS = ("all", "any", "not_", "segment", "event", "never", "last", "first", "basket",
-             "orders", "spent", "returned", "overdue", "rfm")  # fmt: skip
+             "orders", "spent", "returned", "overdue", "rfm", "listed")  # fmt: skip
 _EVENT = frozenset({"within", "at_least", "at_most", "on_days", "category", "value"})
 DETAILS = {
     "event": _EVENT,
@@ -233,6 +235,14 @@ class Segments(Struct, frozen=True):
         """What campaigns may name."""
         return frozenset([segment.name for segment in self.ordered])
 
+    def listed(self) -> frozenset[str]:
+        """Those whose members are on a list, which no rule makes anew."""
+        return frozenset(
+            segment.name
+            for segment in self.ordered
+            if any(part.listed is not None for part in segment.when.parts())
+        )
+
 
 NONE = Segments((), {})
 
@@ -314,9 +324,8 @@ def _references(directory: Path, found: dict[str, Segment]) -> Iterator[Problem]
         for part in segment.when.parts():
             if part.segment is not None and part.segment not in found:
                 close = nearest(part.segment, found)
-                hint = f"did you mean {close!r}?" if close else ""
                 message = f"{segment.name}: no segment is called {part.segment!r}"
-                yield Problem("error", directory, 1, segment.name, message, hint)
+                yield Problem("error", directory, 1, segment.name, message, close)
     reached = {segment.name for segment in _ordered(found.values())}
     for name in found:
         if name not in reached:

@@ -11,6 +11,7 @@ from bidder.crm.segments import Segments
 from bidder.crm.segments import load as load_segments
 from bidder.crm.writing import Retention, Sale, Writer
 from bidder.ids import hash32
+from bidder.orders import Orders
 from bidder.settings import Settings
 from bidder.store.links import Links
 from bidder.tombstones import Tombstones
@@ -30,7 +31,9 @@ def retention(given: Settings) -> Retention:
 
 def pseudonyms(given: Settings, country: str = "FR") -> Pseudonyms:
     """What hashes the names of customers. Raises `ValueError` on a key that is none."""
-    return Pseudonyms(settings_of.crm_keys(given.state_dir), country)
+    state = given.state_dir
+    orders = Orders(settings_of.order_key(state))
+    return Pseudonyms(settings_of.crm_keys(state), country, orders)
 
 
 def segments(config: Path) -> Segments:

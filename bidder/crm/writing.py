@@ -8,11 +8,13 @@ profiling nothing is kept but that.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from random import Random
+from types import MappingProxyType
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bidder import capping
 from bidder.crm.activity import (
@@ -40,7 +42,7 @@ from bidder.tombstones import Tombstones
 ATTEMPTS = 60
 """Each time, one of those who write the same person at the same moment gets through."""
 _encoder = msgspec.msgpack.Encoder()
-_MATCHED = "buyeruid."
+MATCHED = "buyeruid."
 
 Sale = Callable[[str, bytes, Sequence[bytes]], Awaitable[None]]
 """Gets a person, their ledger, and the purchases that are new of a person we knew before."""
@@ -72,11 +74,11 @@ class Writer:
         """`advertisers`: 32-bit id -> name, of all who may report baskets."""
         self.segments = segments
         self.advertisers = advertisers
-        self._links = links
-        self._reader, self._scripts = Reader(links), Scripts(links)
-        self._retention = retention
+        self.links = links
+        self.reader, self.scripts = Reader(links), Scripts(links)
+        self.retention = retention
         self._tombstones = tombstones
-        self._random = random
+        self.random = random
         self._on_sale = on_sale
         self._erasures: int | None = None
         """How many had been erased when there was no tombstone; None = look for each."""
@@ -94,11 +96,24 @@ class Writer:
             waiting = await self._once(waiting, now, written)
         raise StoreUnavailable(f"{len(waiting)} people are being written by too many at once")
 
-    async def refresh(self, people: Sequence[str], now: int) -> Written:
-        """Judge these people again: segments that no longer hold and records too old drop out."""
+    async def refresh(
+        self,
+        people: Sequence[str],
+        now: int,
+        lists: Set[str] = frozenset(),
+        on: Mapping[str, Iterable[str]] = MappingProxyType({}),
+    ) -> Written:
+        """Judge these people again: segments that no longer hold and records too old drop out.
+
+        `on`: person -> on which of `lists` they are; those of `lists` that are not named they leave.
+        """
         written = Written()
         states = await self._states([Person(pid, False) for pid in people])
         known = [person for person in states if person.read != ABSENT]
+        for person in known if lists else ():
+            segments = {k: at for k, at in person.profile.segments.items() if k not in lists}
+            segments |= dict.fromkeys(on.get(person.pid, ()), now)
+            person.profile = replace(person.profile, segments=segments)
         await self._store(known, now, written, renew=False)
         return written
 
@@ -111,12 +126,12 @@ class Writer:
         states = {
             person.pid: person for person in await self._states([Person(p, False) for p in pids])
         }
-        batch = Batch(owners, states, self._random, written)
+        batch = Batch(owners, states, self.random, written)
         for change in changes:
             batch.add(change)
         for keep, gone in batch.merges:
-            lives = Lives(self._retention.identifier, self._retention.ledger)
-            await merge(self._links, self._scripts, keep, gone, now, lives)
+            lives = Lives(self.retention.identifier, self.retention.ledger)
+            await merge(self.links, self.scripts, keep, gone, now, lives)
             written.merged += 1
         if batch.merges:  # they were written: read again what they are now
             keepers = {keep for keep, _ in batch.merges}
@@ -126,13 +141,13 @@ class Writer:
     async def _owners(self, changes: list[Change]) -> tuple[dict[Identifier, str], set[int]]:
         """Whose each identifier is, merges followed, and which changes are of erased people."""
         wanted = list({each: None for change in changes for each in (*change.ids, *change.former)})
-        values = await self._reader.get_many([keys.identifier(*each) for each in wanted])
+        values = await self.reader.get_many([keys.identifier(*each) for each in wanted])
         owners = {
             each: raw.decode() for each, raw in zip(wanted, values, strict=True) if raw is not None
         }
-        buried = await self._buried(wanted)
+        buried = await self.buried(wanted)
         if owners:
-            ends = await followed(self._links, set(owners.values()))
+            ends = await followed(self.links, set(owners.values()))
             owners = {each: ends[pid] for each, pid in owners.items()}
         erased = set()
         if buried:
@@ -143,7 +158,7 @@ class Writer:
             }
         return owners, erased
 
-    async def _buried(self, identifiers: list[Identifier]) -> set[Identifier]:
+    async def buried(self, identifiers: list[Identifier]) -> set[Identifier]:
         """Which of these were erased."""
         if self._erasures is not None and await self._count_erasures() == self._erasures:
             return set()
@@ -152,7 +167,7 @@ class Writer:
             for each in identifiers
             for mark in self._tombstones.of_identifier(*each)
         }
-        found = await self._reader.get_many(list(marks))
+        found = await self.reader.get_many(list(marks))
         return {
             each for each, stone in zip(marks.values(), found, strict=True) if stone is not None
         }
@@ -161,12 +176,12 @@ class Writer:
         """Look now whether anybody was ever erased. If not, skip looking for each identifier, until
         somebody is: for an import, where that is a tenth of the work."""
         erasures = await self._count_erasures()
-        async for _ in scan(self._links, keys.tombstone("*")):
+        async for _ in scan(self.links, keys.tombstone("*")):
             return
         self._erasures = erasures
 
     async def _count_erasures(self) -> int:
-        (count,) = await self._links.bulk([("HLEN", keys.FORGOTTEN)])
+        (count,) = await self.links.bulk([("HLEN", keys.FORGOTTEN)])
         return int(count)
 
     async def _states(self, people: list[Person]) -> list[Person]:
@@ -175,7 +190,7 @@ class Writer:
         for person in people:
             pid = person.pid
             asked += [keys.profile(pid), keys.activity(pid), keys.identifiers(pid)]
-        values = await self._reader.get_many(asked) if asked else []
+        values = await self.reader.get_many(asked) if asked else []
         for place, person in enumerate(people):
             read = values[3 * place : 3 * place + 3]
             person.profile = decode_profile(read[0])
@@ -194,12 +209,12 @@ class Writer:
             return []
         for person in people:
             person.profile = told_profile(person, now)
-        lives = fresh([grown(person) for person in people], self._retention.records, now)
+        lives = fresh([grown(person) for person in people], self.retention.records, now)
         profiles = [person.profile for person in people]
         profiles = derived(profiles, lives, self.segments, self.advertisers, now)
         ready = []
         for person, profile, records in zip(people, profiles, lives, strict=True):
-            until = last_heard(profile, _last_time(records), now) + self._retention.profile
+            until = last_heard(profile, _last_time(records), now) + self.retention.profile
             written.objected += profile.opted_out or profile.withdrawn > 0
             if until > now:
                 ready.append(_Ready(person, profile, records, until))
@@ -224,16 +239,16 @@ class Writer:
         """Take the identifiers; the ids of new people of whom one is somebody else's by now."""
         commands: list[Command] = []
         takers: list[Person] = []
-        matched, known = now + self._retention.match, now + self._retention.identifier
+        matched, known = now + self.retention.match, now + self.retention.identifier
         for each in ready:
             person, until = each.person, each.until
             for identifier in person.identifiers:
-                life = matched if identifier[0].startswith(_MATCHED) else known
+                life = matched if identifier[0].startswith(MATCHED) else known
                 words: Command = ("SET", keys.identifier(*identifier), person.pid)
                 words += ("NX", "GET") if person.is_new else ()
                 commands.append((*words, "EXAT", min(life, until)))
                 takers.append(person)
-        replies = await self._links.bulk(commands)
+        replies = await self.links.bulk(commands)
         return {
             person.pid
             for person, reply in zip(takers, replies, strict=True)
@@ -245,7 +260,7 @@ class Writer:
         person = ready.person
         pid = person.pid
         ready.profile_bytes = encode_profile(ready.profile)
-        return self._scripts.start(
+        return self.scripts.start(
             "person",
             (keys.profile(pid), keys.activity(pid), keys.identifiers(pid), keys.alias(pid)),
             (
@@ -259,16 +274,15 @@ class Writer:
 
     async def _follow_up(self, ready: list["_Ready"], now: int) -> None:
         """What comes after a person was written: contacts to the ledger, old names away."""
-        calls = []
-        for each in ready:
-            person = each.person
-            records = [record for change in person.changes for record in change.contacts]
-            if records and each.records:
-                life = self._retention.ledger
-                calls.append(capping.absorb(self._scripts, person.pid, records, now, life))
-        await asyncio.gather(*calls)
+        contacts = [
+            (each.person.pid, [record for one in each.person.changes for record in one.contacts])
+            for each in ready
+            if each.records
+        ]
+        some = [(pid, records) for pid, records in contacts if records]
+        await capping.absorb_all(self.scripts, some, now, self.retention.ledger)
         former = [name for each in ready for name in each.person.former]
-        await self._links.bulk([("DEL", keys.identifier(*name)) for name in former])
+        await self.links.bulk([("DEL", keys.identifier(*name)) for name in former])
 
     async def _sell(self, ready: list["_Ready"]) -> None:
         """Tell of purchases that are new of people we knew, before they are written: a crash in
@@ -276,7 +290,7 @@ class Writer:
         sold = [(each.person, new) for each in ready if (new := _new_purchases(each))]
         if not sold or self._on_sale is None:
             return
-        ledgers = await self._reader.get_many([keys.ledger(person.pid) for person, _ in sold])
+        ledgers = await self.reader.get_many([keys.ledger(person.pid) for person, _ in sold])
         for (person, new), ledger in zip(sold, ledgers, strict=True):
             if ledger:
                 await self._on_sale(person.pid, ledger, new)

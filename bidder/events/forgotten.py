@@ -32,13 +32,13 @@ FORGOTTEN_FIELDS: Mapping[str, Any] = {
     "feature_version": "",
     "p_click": 0.0,
     "p_conversion": 0.0,
+    "p_view": 0.0,
     "intrusiveness": 0.0,
     "consent": False,
     "train": False,
     "group": "",
     "extra": {},
     "page": 0,
-    "specificity": 0,
     "click_id": "",
 }
 """What each of these becomes, in whatever event has it. `order` is scrambled: it tells sales of one

@@ -73,6 +73,7 @@ SELECT type, time, bid_id, cost_micros, value_micros, requests, eligible,
        floor(if(type IN ('bid', 'requests'), time, bid_time))::BIGINT AS second,
        coalesce(bills, false) AS bills,
        coalesce("order", '') AS "order",
+       split_part(coalesce(line_item, ''), '/', 1) AS whose,
        coalesce(account_currency, '') AS currency,
        {columns}
        parse_dirpath(filename) AS writer
@@ -104,8 +105,10 @@ WITH bid AS (
     FROM line WHERE type <> 'requests' GROUP BY bid_id
 ), conversion AS (
     SELECT bid_id, count(*) AS conversions, sum(value) AS value
-    FROM (SELECT bid_id, coalesce(arg_min(coalesce(value_micros, 0), (time, rowid)), 0) AS value
-          FROM line WHERE type = 'conversion' GROUP BY bid_id, "order")
+    FROM (SELECT arg_min(bid_id, (time, rowid)) AS bid_id,
+                 coalesce(arg_min(coalesce(value_micros, 0), (time, rowid)), 0) AS value
+          FROM line WHERE type = 'conversion'
+          GROUP BY if("order" = '', bid_id, whose), "order")
     GROUP BY bid_id
 )
 SELECT unnest(about), count(*) FILTER (bid), count(*) FILTER (won), count(*) FILTER (impression),

@@ -2,7 +2,8 @@
 
 Times are seconds since the epoch with fractions; prices are CPM micros of `currency`, the
 exchange's; costs are micros of `account_currency`, the advertiser's. An event may stand in the log
-more than once: readers count it once per (`bid_id`, `type`), conversions per (`bid_id`, `order`).
+more than once: readers count it once per (`bid_id`, `type`), a conversion with an `order` once per
+advertiser and `order`.
 """
 
 from typing import Any
@@ -43,6 +44,7 @@ class BidEvent(Event, frozen=True, tag="bid"):
     """Empty where we have no permission, or do not know who it is."""
     p_click: float = 0.0
     p_conversion: float = 0.0
+    p_view: float = 0.0
     intrusiveness: float = 0.0
     model: str = ""
     features: list[float | None] = []
@@ -134,8 +136,6 @@ class Notice(Event, frozen=True):
     """The day the bid belongs to in the campaign's zone, YYYY-MM-DD."""
     page: int = 0
     """Hash of the page view, as in the ledger."""
-    specificity: int = 0
-    """How personal the ad was, 0..15."""
 
 
 class WinEvent(Notice, frozen=True, tag="win"):
@@ -167,6 +167,7 @@ class ClickEvent(Notice, frozen=True, tag="click"):
 
 class ConversionEvent(Notice, frozen=True, tag="conversion"):
     order: str = ""
+    """Stands for the advertiser's order number, see `bidder.orders`; empty = none was given."""
     value_micros: int = 0
     kind: str = "click"
     """What it is attributed to: `click` or `view`."""

@@ -5,12 +5,14 @@ log and the store loses nothing, and reading a line again changes nothing.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from logging import getLogger
+from math import ceil
 
 from bidder import capping, ids, metrics
 from bidder.capping import Channel, Kind, Record
 from bidder.capping.claim import Scripts
+from bidder.capping.ledger import MAX_HOLD_SECONDS
 from bidder.events.schema import (
     AnyEvent,
     BillingEvent,
@@ -42,17 +44,21 @@ class Applier:
         cells: Metrics,
         ledger_seconds: int,
         billing_seconds: dict[str, int],
+        on_refused: Callable[[Notice, str], None] | None = None,
     ) -> None:
+        """`on_refused` is told of each notice that the store refuses, and why."""
         self._scripts = scripts
         self._metrics = cells
         self._ledger_seconds = ledger_seconds
         self._billing_seconds = billing_seconds
+        self._on_refused = on_refused
 
     async def apply(self, events: Iterable[AnyEvent], now: float) -> None:
         """Apply these events, in any order among themselves.
 
         Raises `StoreUnavailable`: then all of them may be applied again. An event that the store
-        refuses would stop all that come behind it: it is counted as failed, and stays in the log.
+        refuses would stop all that come behind it: it is counted as failed, told to `on_refused`,
+        and stays in the log.
         """
         await asyncio.gather(*[self._one(e, int(now)) for e in events if isinstance(e, Notice)])
 
@@ -67,19 +73,21 @@ class Applier:
         except ScriptError as problem:
             self._metrics.inc(metrics.APPLIED, kind, "failed")
             _log.error("%s of bid %s cannot be applied: %s", kind, event.bid_id, problem)
+            if self._on_refused is not None:
+                self._on_refused(event, str(problem))
 
     async def _count(self, event: Notice, now: int) -> str:
         """What makes the event new or a duplicate."""
         if isinstance(event, BillingEvent):
             return await self._billed(event, event.cost_micros, now)
         if isinstance(event, ImpressionEvent):
-            return await self._once(event, "pixels", "", now)
+            return await self._once(event, "pixels", now)
         if isinstance(event, LossEvent):
             return await self._lost(event, now)
         if isinstance(event, ClickEvent):
-            return await self._once(event, "clicks", "", now)
+            return await self._once(event, "clicks", now)
         if isinstance(event, ConversionEvent):
-            return await self._once(event, "conversions", event.order, now)
+            return await self._once(event, "conversions", now, event.order or event.bid_id)
         return "noted"
 
     async def _follow_up(self, event: Notice, now: int) -> None:
@@ -127,17 +135,19 @@ class Applier:
             )
         return await money.resolve(self._scripts, event.ids[1], bid_id, _hold(event), now)
 
-    async def _once(self, event: Notice, kind: str, order: str, now: int) -> str:
-        member = ids.from_text(event.bid_id) + order.encode()
-        return await money.count_once(self._scripts, event.ids[1], member, kind, _hold(event), now)
+    async def _once(self, event: Notice, kind: str, now: int, sale: str = "") -> str:
+        bid_id, hold = ids.from_text(event.bid_id), _hold(event)
+        return await money.count_once(self._scripts, event.ids[1], bid_id, kind, hold, now, sale)
 
     async def _write(self, event: Notice, kind: Kind, now: int) -> str:
         """Write to the person's ledger; empty where there is no person."""
         if not event.person:
             return ""
         advertiser, campaign, line_item, creative = event.ids
+        # Rounded up: the ledger has whole seconds, and no window may end before its time is over.
+        time = ceil(event.time)
         what = Record(
-            time=int(event.time),
+            time=time,
             kind=kind,
             channel=Channel.DISPLAY,
             advertiser=advertiser,
@@ -145,8 +155,7 @@ class Applier:
             line_item=line_item,
             creative=creative,
             page=event.page,
-            hold=min(max(int(event.time) - int(event.bid_time), 0), 0xFFFF),
-            specificity=event.specificity,
+            hold=min(max(time - int(event.bid_time), 0), MAX_HOLD_SECONDS),
             bid_key=ids.bid_key(ids.from_text(event.bid_id)),
         )
         return await capping.record(self._scripts, event.person, what, now, self._ledger_seconds)

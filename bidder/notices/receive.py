@@ -24,6 +24,7 @@ from bidder.exchanges.profile import Exchange
 from bidder.money import impression_cost, to_micros
 from bidder.notices.tokens import Audience, InvalidToken, Sealed, Tokens
 from bidder.openrtb.prices import UnusablePrice, read_price
+from bidder.orders import Orders
 
 Kind = Literal["win", "loss", "billing", "impression", "click", "conversion"]
 
@@ -39,7 +40,6 @@ LIVES: Mapping[Kind, int] = {
 }
 """Seconds after the bid in which a notice counts. A click may come from a tab left open, and its
 conversion as long after it as the longest attribution window."""
-MAX_ORDER_CHARS = 64
 MAX_SALE = 10_000_000
 """In currency units: a sale above this is a mistake."""
 
@@ -60,6 +60,7 @@ class Desk(Struct, frozen=True):
     tokens: Tokens
     exchanges: Mapping[int, Exchange]
     names: Mapping[int, str]
+    orders: Orders
 
 
 def receive(kind: Kind, query: Mapping[str, str], desk: Desk, now: float) -> Notice:
@@ -116,7 +117,7 @@ def _conversion(query: Mapping[str, str], desk: Desk, now: float) -> ConversionE
         raise Rejected("malformed", sealed)
     return ConversionEvent(
         **_common(sealed, desk, now),
-        order=query.get("order", "")[:MAX_ORDER_CHARS],
+        order=desk.orders.text(query.get("order", ""), sealed.advertiser),
         value_micros=to_micros(value),
     )
 
@@ -181,7 +182,6 @@ def _common(sealed: Sealed, desk: Desk, now: float) -> dict[str, Any]:
         "hold_until": float(made + sealed.hold_seconds),
         "day": (EPOCH + timedelta(days=sealed.day)).isoformat(),
         "page": sealed.page,
-        "specificity": sealed.specificity,
     }
 
 

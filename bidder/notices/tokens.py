@@ -62,7 +62,6 @@ class Sealed(Struct, frozen=True):
     """How long the reservation in the ledger lasts."""
     person: str = ""
     page: int = 0
-    specificity: int = 0
     test: bool = False
     """Counts nothing (`test=1`)."""
     measure: bool = False
@@ -99,7 +98,7 @@ class Tokens:
             sealed.day,
             min(sealed.hold_seconds, 0xFFFF),
             len(holder),
-            sealed.specificity | sealed.test << 4 | sealed.measure << 5 | bool(sealed.person) << 6,
+            sealed.test << 4 | sealed.measure << 5 | bool(sealed.person) << 6,
             sealed.bid_cpm_micros,
             sealed.rate,
             sealed.currency.encode(),
@@ -160,7 +159,6 @@ def _read(bid_id: bytes, fields: bytes) -> Sealed:
         hold_seconds=hold_seconds,
         person=ids.to_text(person) if flags >> 6 & 1 else "",
         page=page,
-        specificity=flags & 15,
         test=bool(flags >> 4 & 1),
         measure=bool(flags >> 5 & 1),
         url=fields[url:].decode(),

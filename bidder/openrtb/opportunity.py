@@ -45,6 +45,13 @@ _EMPTY_NUMBERS: frozenset[int] = frozenset()
 _NO_GEO, _NO_DEVICE, _NO_USER, _NO_REGS = Geo(), Device(), User(), Regs()
 _NO_INVENTORY, _NO_BANNER = Inventory(), Banner()
 
+POSITIONS = 8
+"""Placement positions (AdCOM 1.0), 2 being the locked one of OpenRTB 2.x."""
+MAX_EXP_SECONDS = 86_400
+"""The longest we wait from the auction to the impression: a notice of it counts for a day."""
+MAX_TMAX_MS = 60_000
+"""No auction waits longer, whatever its request says."""
+
 
 class Signals(Struct, frozen=True, gc=False):
     """Everything a request says about what we may do: the input of `bidder.privacy`."""
@@ -162,6 +169,7 @@ class Opportunity(Struct, frozen=True, gc=False):
     """Empty = any."""
     blocked_advertisers: frozenset[str]
     blocked_apps: frozenset[str]
+    """As `app_id` writes them."""
     seats: frozenset[str]
     """Seats that may bid; empty = any."""
     blocked_seats: frozenset[str]
@@ -195,7 +203,7 @@ def opportunity(request: BidRequest, exchange: str) -> Opportunity:
         slots=_slots(request.imp),
         auction=request.at,
         currencies=tuple(c.upper() for c in request.cur or ()),
-        tmax_ms=request.tmax if request.tmax and request.tmax > 0 else None,
+        tmax_ms=min(request.tmax, MAX_TMAX_MS) if request.tmax and request.tmax > 0 else None,
         test=request.test == 1,
         signals=Signals(
             country=country,
@@ -214,7 +222,7 @@ def opportunity(request: BidRequest, exchange: str) -> Opportunity:
         postcode=geo.zip or "",
         latitude=geo.lat,
         longitude=geo.lon,
-        utc_offset_minutes=geo.utcoffset,
+        utc_offset_minutes=geo.utcoffset if abs(geo.utcoffset or 0) <= 1440 else None,
         device=DEVICE_TYPES.get(device.devicetype or 0) or form,
         os=os,
         browser=browser,
@@ -229,7 +237,7 @@ def opportunity(request: BidRequest, exchange: str) -> Opportunity:
         blocked_categories=categories(request.bcat, taxonomy),
         allowed_categories=categories(request.acat, taxonomy),
         blocked_advertisers=_domains(request.badv),
-        blocked_apps=frozenset(request.bapp) if request.bapp else _EMPTY,
+        blocked_apps=frozenset(map(app_id, request.bapp)) if request.bapp else _EMPTY,
         seats=frozenset(request.wseat) if request.wseat else _EMPTY,
         blocked_seats=frozenset(request.bseat) if request.bseat else _EMPTY,
         allowed_languages=_languages(request.wlang),
@@ -294,14 +302,14 @@ def _slot(index: int, imp: Imp) -> Slot | None:
         deals=tuple([_deal(deal) for deal in pmp.deals or ()]) if pmp else (),
         private=pmp is not None and pmp.private_auction == 1,
         secure=imp.secure == 1,
-        position=banner.pos or 0,
+        position=banner.pos if banner.pos and 0 < banner.pos < POSITIONS else 0,
         interstitial=imp.instl == 1,
         blocked_attributes=frozenset(attributes),
         blocked_types=frozenset(banner.btype or ()),
         mimes=_lower(banner.mimes),
         apis=frozenset(banner.api or ()),
         viewability=viewability,
-        exp_seconds=imp.exp if imp.exp and imp.exp > 0 else _usual_exp(imp),
+        exp_seconds=min(imp.exp, MAX_EXP_SECONDS) if imp.exp and imp.exp > 0 else _usual_exp(imp),
         tag_id=imp.tagid or "",
         expandable=frozenset(banner.expdir or ()),
         native_apis=frozenset(native.api or ()) if native else _EMPTY_NUMBERS,
@@ -351,6 +359,17 @@ def _domain(place: Inventory) -> str:
 
 def _bare(domain: str) -> str:
     return domain.strip().lower().rstrip(".").removeprefix("www.")
+
+
+def app_id(text: str) -> str:
+    """A store id in one spelling: in lower case, and iOS numbers without the ``id`` of their URL.
+
+    Android's names tell capitals apart, but no two apps differ in them alone, and lists of blocked
+    apps are written carelessly.
+    """
+    text = text.strip().lower()
+    number = text.removeprefix("id")
+    return number if number.isdecimal() else text
 
 
 def _domains(listed: list[str] | None) -> frozenset[str]:

@@ -58,6 +58,8 @@ class BidOut(Struct, omit_defaults=True, gc=False):
     attr: tuple[int, ...] = ()
     apis: tuple[int, ...] = ()
     language: str = ""
+    bundle: str = ""
+    """Store id of the app that is advertised."""
     dealid: str = ""
     w: int = 0
     h: int = 0

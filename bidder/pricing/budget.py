@@ -11,7 +11,15 @@ from typing import cast
 from bidder.campaigns.catalogue import Budget, Catalogue, LineItem
 from bidder.money import impression_cost
 from bidder.pricing.delays import BUCKET_SECONDS, Delays
-from bidder.pricing.leases import Account, Bucket, Hold, Lease, Spent, day_of
+from bidder.pricing.leases import (
+    IDLE_SYNC_SECONDS,
+    Account,
+    Bucket,
+    Hold,
+    Lease,
+    Spent,
+    day_of,
+)
 from bidder.pricing.minutes import Minutes, Scripts
 from bidder.pricing.value import highest
 from bidder.store import keys
@@ -20,8 +28,11 @@ FIXED_ANSWER = 7
 """What `sync` answers before the rows of the buckets."""
 
 
-def money_keys(campaign: int, holder: str, day: str, bucket: str = "") -> list[str]:
-    """The keys of `budget.lua` for a campaign (32-bit id), a holder, a day and bucket of bids."""
+def money_keys(campaign: int, holder: str, day: str, bucket: str = "", sale: str = "") -> list[str]:
+    """The keys of `budget.lua` for a campaign (32-bit id), a holder, a day and bucket of bids.
+
+    `sale` stands for one conversion.
+    """
     return [
         keys.campaign(campaign, "money"),
         keys.campaign(campaign, "leases"),
@@ -30,7 +41,7 @@ def money_keys(campaign: int, holder: str, day: str, bucket: str = "") -> list[s
         keys.campaign(campaign, f"seen:{day}"),
         keys.campaign(campaign, "unbilled"),
         keys.campaign(campaign, "events"),
-        keys.campaign(campaign, f"orders:{day}"),
+        keys.campaign(campaign, f"sale:{sale}"),
     ]
 
 
@@ -114,7 +125,12 @@ class Books:
     async def sync(self, scripts: Scripts, now: float) -> int:
         """Renew the leases that are due; how many. Raises what `scripts` raises."""
         self.hungry = False
-        due = [account for account in self.accounts.values() if account.next_sync <= now]
+        # A sync that is due in a long time was planned before the clock was set back.
+        due = [
+            account
+            for account in self.accounts.values()
+            if not now < account.next_sync <= now + 2 * IDLE_SYNC_SECONDS
+        ]
         minutes = [minute.sync(scripts, now) for minute in self._minutes.values() if minute.limited]
         await _all([*[self._sync(scripts, account, now) for account in due], *minutes])
         return len(due)

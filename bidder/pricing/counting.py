@@ -39,11 +39,14 @@ async def resolve(scripts: Scripts, campaign: int, bid_id: bytes, hold: Hold, no
 
 
 async def count_once(
-    scripts: Scripts, campaign: int, bid_id: bytes, kind: str, hold: Hold, now: int
+    scripts: Scripts, campaign: int, bid_id: bytes, kind: str, hold: Hold, now: int, sale: str = ""
 ) -> str:
-    """Count a pixel, click or conversion (`kind` names the counter): "new" or "duplicate"."""
+    """Count a pixel, click or conversion (`kind` names the counter): "new" or "duplicate".
+
+    A conversion is known by `sale`, whichever bid of the campaign it is told of.
+    """
     keep = ORDERS_SECONDS if kind == "conversions" else SEEN_SECONDS
-    return await _run(scripts, campaign, hold, ["once", now, bid_id, kind, keep])
+    return await _run(scripts, campaign, hold, ["once", now, bid_id, kind, keep], sale)
 
 
 async def await_billing(
@@ -75,8 +78,12 @@ async def reserve(
 
 
 async def _run(
-    scripts: Scripts, campaign: int, hold: Hold, arguments: Sequence[bytes | str | int]
+    scripts: Scripts,
+    campaign: int,
+    hold: Hold,
+    arguments: Sequence[bytes | str | int],
+    sale: str = "",
 ) -> str:
-    names = money_keys(campaign, hold.holder, hold.day, hold.bucket)
+    names = money_keys(campaign, hold.holder, hold.day, hold.bucket, sale)
     answer = await scripts.run("budget", names, arguments)
     return answer.decode() if isinstance(answer, bytes) else str(answer)

@@ -24,6 +24,9 @@ PRIOR = (
 """Traffic by local hour, before anything is learnt. An assumption: quiet nights, busy evenings."""
 PRIOR_WEEKS = 2.0
 """The prior counts like so many weeks of our own."""
+FINISH_SECONDS, FINISH_PARTS = 180.0, 50
+"""A day's money is to be spent so long before the last of its traffic, or a 50th part of the day
+where that is less: what is bid last is held until notices come, and would be left over."""
 
 
 class Traffic:
@@ -61,8 +64,10 @@ class Plan:
         self._edges: list[float] = []
         weights: list[float] = []
         edge = begins
+        turns = _turns(campaign.flights, begins, ends)
         while edge < ends:
-            until = min(edge + SEGMENT_SECONDS, ends)
+            until = min(edge + SEGMENT_SECONDS - edge % SEGMENT_SECONDS, *turns, ends)
+            turns = [turn for turn in turns if turn > until]
             self._edges.append(edge)
             seconds = _in_flight(campaign.flights, edge, until)
             weights.append(_density(traffic, zone, open_hours, edge) * seconds)
@@ -71,11 +76,20 @@ class Plan:
         self._sums = [0.0, *accumulate(weights)]
         self.traffic = self._sums[-1]
         """Of the whole day; 0 = nothing is to be spent on it."""
-        self.open_seconds = sum(
-            min(SEGMENT_SECONDS, b - a)
+        spans = [
+            (a, b)
             for a, b, weight in zip(self._edges, self._edges[1:], weights, strict=False)
             if weight
-        )
+        ]
+        self.open_seconds = sum(b - a for a, b in spans)
+        last = spans[-1][1] if spans else ends
+        spare = min(FINISH_SECONDS, self.open_seconds / FINISH_PARTS)
+        self._finish = self.elapsed(last - spare)
+
+    def due(self, now: float) -> float:
+        """The share of the day's traffic by which money is spread, 0 to 1: all of it has come a
+        little before the day's last."""
+        return min(self.elapsed(now) / self._finish, 1.0) if self._finish else 1.0
 
     def elapsed(self, now: float) -> float:
         """The share of the day's traffic that has come by `now`, 0 to 1."""
@@ -139,6 +153,17 @@ def _density(traffic: Traffic, zone: ZoneInfo, hours: frozenset[int], moment: fl
     if local.weekday() * 24 + local.hour not in hours:
         return 0.0
     return traffic.weight(at.weekday() * 24 + at.hour, local.hour) / 3600
+
+
+def _turns(flights: Sequence[Flight], begins: float, ends: float) -> list[float]:
+    """When flights start and end between two moments, in order."""
+    moments = {
+        moment.timestamp()
+        for flight in flights
+        for moment in (flight.start, flight.end)
+        if moment is not None
+    }
+    return sorted(moment for moment in moments if begins < moment < ends)
 
 
 def _in_flight(flights: Sequence[Flight], start: float, end: float) -> float:

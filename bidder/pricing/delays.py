@@ -27,7 +27,7 @@ AGES = (3, 6, 12, 24, 48, 96, 192)
 YOUNG = -1
 """The place in `AGES` of what has come to none of them."""
 CAUTION = 2.0
-YOUNG_CAUTION = 4.0
+YOUNG_CAUTION = 3.0
 DEVIATIONS = 4.0
 PRIOR_BIDS = 5
 """As if so many bids more had been seen, and all of them billed."""

@@ -20,6 +20,8 @@ class Estimate(Struct, frozen=True, gc=False):
     """P(click | impression)."""
     p_conversion: float
     """P(conversion | click)."""
+    p_view: float = 0.0
+    """P(sale credited to the view | impression); counts where the line item credits views."""
     basket_micros: int = 0
     """Value of the open basket or of a usual order, in the advertiser's currency."""
     since_click: int = -1
@@ -39,10 +41,10 @@ def value(line_item: LineItem, estimate: Estimate, factor: float) -> int:
     elif goal.kind == "cpc":
         worth = 1000 * estimate.p_click * goal.micros
     elif goal.kind == "cpa":
-        worth = 1000 * estimate.p_click * estimate.p_conversion * goal.micros
+        worth = 1000 * _sales(line_item, estimate) * goal.micros
     else:
         sale_micros = estimate.basket_micros * MICROS / goal.micros
-        worth = 1000 * estimate.p_click * estimate.p_conversion * sale_micros
+        worth = 1000 * _sales(line_item, estimate) * sale_micros
     if goal.kind != "cpm" and 0 <= estimate.since_click < RECENT_CLICK_SECONDS:
         worth *= RECENT_CLICK_FACTOR
     worth -= line_item.intrusiveness.cost_cpm_micros * estimate.intrusiveness
@@ -51,6 +53,12 @@ def value(line_item: LineItem, estimate: Estimate, factor: float) -> int:
     if limit:
         worth = min(worth, limit)
     return max(int(worth), 0)
+
+
+def _sales(line_item: LineItem, estimate: Estimate) -> float:
+    """Sales to expect of one impression, by click and, within the attribution's window, by view."""
+    sales = estimate.p_click * estimate.p_conversion
+    return sales + estimate.p_view if line_item.goal.view_window_seconds else sales
 
 
 def highest(line_item: LineItem) -> int:

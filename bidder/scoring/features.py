@@ -153,9 +153,9 @@ def new_row() -> Row:
     return _RowType()
 
 
-def logged(row: Row) -> list[float | None]:
-    """The row as it goes into the log, where JSON writes NaN as null."""
-    return cast("list[float | None]", row[:])
+def logged(row: Row | bytes) -> list[float | None]:
+    """The row, or a copy of its bytes, as it goes into the log, where JSON writes NaN as null."""
+    return cast("list[float | None]", list(_packing.unpack(row)))
 
 
 def from_log(values: Sequence[float | None]) -> Row:

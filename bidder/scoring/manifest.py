@@ -24,6 +24,10 @@ ENCODING = "encoding.json"
 Role = Literal["click", "conversion"]
 ROLES: tuple[Role, ...] = ("click", "conversion")
 """P(click | impression) and P(conversion | click)."""
+Calibrated = Literal["click", "conversion", "view"]
+VIEW: Calibrated = "view"
+"""P(sale credited to the view | impression): the conversion model's score, calibrated on the sales
+that views were credited with. Not every model directory knows it."""
 REMEDY = "make one with `python -m models.train` from logged rows, or `python -m models.demo`"
 
 
@@ -61,7 +65,7 @@ class FeatureSet(Struct, frozen=True):
 
 
 class Probe(Struct, frozen=True):
-    """A row and what training says of it: serving must say the same to 1e-9."""
+    """A row and what training says of it, by `Calibrated`: serving must say the same to 1e-9."""
 
     row: list[float | None]
     scores: dict[str, float]
@@ -101,7 +105,7 @@ class Knots(Struct, frozen=True):
     factors: dict[str, float] = {}
 
 
-_calibration_decoder = msgspec.json.Decoder(dict[Role, Knots])
+_calibration_decoder = msgspec.json.Decoder(dict[Calibrated, Knots])
 _encoding_decoder = msgspec.json.Decoder(dict[Role, dict[str, Rates]])
 _manifest_decoder = msgspec.json.Decoder(Manifest)
 
@@ -136,8 +140,8 @@ def checked(directory: Path, file: ModelFile) -> bytes:
     return content
 
 
-def read_calibration(directory: Path, file: ModelFile) -> Mapping[Role, Knots]:
-    """The calibration of every role. Raises `ModelError`."""
+def read_calibration(directory: Path, file: ModelFile) -> Mapping[Calibrated, Knots]:
+    """The calibration of every role, and of views where it is known. Raises `ModelError`."""
     path = directory / file.file
     try:
         knots = _calibration_decoder.decode(checked(directory, file))

@@ -22,6 +22,7 @@ from bidder.scoring.manifest import Knots, Manifest, ModelError, ModelFile, Prob
 __all__ = ["ModelError", "Scorer"]
 
 _TOLERANCE = 1e-9
+_WITH_VIEWS: tuple[manifest.Calibrated, ...] = (*manifest.ROLES, manifest.VIEW)
 _logger = getLogger(__name__)
 
 
@@ -37,7 +38,9 @@ class Part(NamedTuple):
 class Scorer:
     """Calibrated probabilities for rows of `features`. For one thread: the event loop's."""
 
-    def __init__(self, about: Manifest, click: Part, conversion: Part) -> None:
+    def __init__(
+        self, about: Manifest, click: Part, conversion: Part, view: Calibration | None = None
+    ) -> None:
         self.manifest = about
         self.version = about.version
         self.feature_version = about.features.version
@@ -48,6 +51,7 @@ class Scorer:
         self._encode_conversion = conversion.encoding.apply
         self._predict_conversion = conversion.predict
         self._calibrate_conversion = conversion.calibration.apply
+        self._calibrate_view = view.apply if view is not None else None
 
     @classmethod
     def load(cls, directory: Path) -> "Scorer":
@@ -68,7 +72,10 @@ class Scorer:
             )
             for role in manifest.ROLES
         )
-        scorer = cls(about, click, conversion)
+        view = None
+        if manifest.VIEW in knots:
+            view = _calibration(directory / about.calibration.file, "view", knots[manifest.VIEW])
+        scorer = cls(about, click, conversion, view)
         for probe in about.probes:
             scorer._verify(directory / manifest.MANIFEST, probe)
         return scorer
@@ -76,13 +83,24 @@ class Scorer:
     def score(self, row: Row, advertiser: str = "") -> tuple[float, float]:
         """(P(click | impression), P(conversion | click)), each in [0, 1].
 
-        Conversions without a click are in neither. `advertiser` is the id whose factor applies.
+        Conversions without a click are in neither: see `score_with_views`. `advertiser` is the id
+        whose factor applies.
         """
         return (
             self._calibrate_click(self._predict_click(self._encode_click(row)), advertiser),
             self._calibrate_conversion(
                 self._predict_conversion(self._encode_conversion(row)), advertiser
             ),
+        )
+
+    def score_with_views(self, row: Row, advertiser: str = "") -> tuple[float, float, float]:
+        """As `score`, and P(sale credited to the view | impression); 0 where no model knows it."""
+        told = self._predict_conversion(self._encode_conversion(row))
+        view = self._calibrate_view
+        return (
+            self._calibrate_click(self._predict_click(self._encode_click(row)), advertiser),
+            self._calibrate_conversion(told, advertiser),
+            view(told, advertiser) if view is not None else 0.0,
         )
 
     def p_click(self, row: Row, advertiser: str = "") -> float:
@@ -92,10 +110,12 @@ class Scorer:
     def _verify(self, path: Path, probe: Probe) -> None:
         try:
             row = features.from_log(probe.row)
-            expected = [probe.scores[role] for role in manifest.ROLES]
+            known = [*manifest.ROLES] if self._calibrate_view is None else [*_WITH_VIEWS]
+            expected = [probe.scores[role] for role in known]
         except (ValueError, KeyError) as error:
             raise ModelError(path, f"has a probe that cannot be used ({error})") from None
-        for role, wanted, got in zip(manifest.ROLES, expected, self.score(row), strict=True):
+        told = self.score_with_views(row)
+        for role, wanted, got in zip(known, expected, told, strict=False):
             if not isclose(wanted, got, rel_tol=0, abs_tol=_TOLERANCE):
                 problem = f"the {role} model gives {got} here where training gave {wanted}"
                 raise ModelError(path, problem)

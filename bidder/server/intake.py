@@ -6,6 +6,7 @@ records drop out by themselves, and merges that a crash left are ended.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import time
@@ -18,10 +19,12 @@ from bidder.crm.batch import Written
 from bidder.crm.building import everyone
 from bidder.crm.live import BadEvent, category_words, receive
 from bidder.crm.merging import Lives, finish_merges
+from bidder.crm.rights.desk import NotFound
 from bidder.crm.segments import Segments
 from bidder.events.log import LogUnavailable
+from bidder.server.people_ops import desk_of
 from bidder.server.selling import Seller
-from bidder.server.visiting import decode
+from bidder.server.visiting import decode, decode_refusal
 from bidder.settings import Settings
 from bidder.store import keys
 from bidder.store.breaker import StoreUnavailable
@@ -50,7 +53,8 @@ class Intake:
         seller: Seller,
     ) -> None:
         self._links = links
-        self._inbox = keys.inbox(host)
+        self._inbox, self._refusals = keys.inbox(host), keys.refusals(host)
+        self._desk = desk_of(given, links, Scripts(links))
         self._pseudonyms = setup.pseudonyms(given)
         self._lives = Lives(given.retention.identifier, given.retention.ledger)
         self._seller = seller
@@ -88,6 +92,24 @@ class Intake:
                     continue  # not ours: it goes with the rest
             await self.writer.write(changes, int(time()))
             await self._links.bulk([("LTRIM", self._inbox, len(waiting), -1)])
+
+    async def obey(self) -> None:
+        """Judge the consent strings that permitted nothing, and do as those say that withdraw.
+
+        Raises `StoreUnavailable`; they are judged again then.
+        """
+        while True:
+            (waiting,) = await self._links.bulk([("LRANGE", self._refusals, 0, 0)])
+            if not waiting:
+                return
+            with contextlib.suppress(msgspec.MsgspecError):
+                refusal = decode_refusal(waiting[0])
+                for source, value in refusal.ids:
+                    with contextlib.suppress(NotFound):  # a cookie that nothing was kept of
+                        await self._desk.consent_seen(
+                            f"{source}:{value}", refusal.consent, refusal.source, "browser"
+                        )
+            await self._links.bulk([("LTRIM", self._refusals, 1, -1)])
 
     async def end_merges(self) -> None:
         """End the merges that were cut off. Raises `StoreUnavailable`."""

@@ -24,6 +24,8 @@ MAX_HEADERS = 100
 LINGER_SECONDS = 1.0
 MAX_PIPELINED = 16
 """Requests of one connection that may wait; more are left in the socket."""
+SLICE_BYTES = 8192
+"""Parsed at once: who sends a thousand small requests in one breath must not hold up the others."""
 NO_BODY = (204, 304)
 _STATUS = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
@@ -70,6 +72,8 @@ class Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._paused = False
+        self._unread = b""
+        """Came with the bytes at which reading was paused."""
         self._ending = False
         """Nothing more is read; what waits is answered, then the connection closes."""
         self._last_words: Answer | None = None
@@ -112,6 +116,19 @@ class Connection(asyncio.Protocol):
             return
         self.last_byte = self._server.clock()
         self.first_byte = self.first_byte or self.last_byte
+        if self._paused or len(data) > SLICE_BYTES:
+            self._unread += data
+            self._read_on()
+        else:
+            self._feed(data)
+
+    def _read_on(self) -> None:
+        """Parse what came, as far as there is room for the requests in it."""
+        while self._unread and not self._paused and self._last_words is None:
+            piece, self._unread = self._unread[:SLICE_BYTES], self._unread[SLICE_BYTES:]
+            self._feed(piece)
+
+    def _feed(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -183,8 +200,12 @@ class Connection(asyncio.Protocol):
                     return
                 if self._paused and self._transport and len(self._waiting) < MAX_PIPELINED:
                     self._paused = False
-                    self._transport.resume_reading()
+                    self._read_on()
+                    if not self._paused:
+                        self._transport.resume_reading()
                 await self._writable.wait()
+                if self._waiting:  # who asks many things at once must let others in between
+                    await asyncio.sleep(0)
         finally:
             self._serving = None
         if self._ending:

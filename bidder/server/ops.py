@@ -5,9 +5,10 @@ BIDDER_OPS_TOKEN is set, what changes something wants it as ``Authorization: Bea
 """
 
 import hmac
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from aiohttp import web
+from msgspec import Struct
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -20,6 +21,14 @@ from prometheus_client.registry import Collector
 
 from bidder.metrics import ALL, Metrics
 from bidder.metrics import Metric as Declared
+
+
+class Outcome(Struct, frozen=True):
+    """What became of a reload. With any problem nothing of it was applied."""
+
+    problems: Sequence[str] = ()
+    waiting: Sequence[str] = ()
+    """Settings that changed and apply at the next start."""
 
 
 class MergedCollector(Collector):
@@ -60,13 +69,13 @@ def _cumulative(declared: Declared, row: list[float]) -> list[tuple[str, float]]
 
 def application(
     ready: Callable[[], bool],
-    reload: Callable[[], Awaitable[list[str]]],
+    reload: Callable[[], Awaitable[Outcome]],
     cells: Callable[[], Metrics],
     token: str = "",
     more: Iterable[web.RouteDef] = (),
 ) -> web.Application:
-    """The ops port. `reload` returns what was wrong, nothing if it was applied. `token` guards
-    it, unless empty. `more`: the calls of other rooms, which guard themselves."""
+    """The ops port. `token` guards `reload`, unless empty. `more`: the calls of other rooms, which
+    guard themselves."""
     registry = CollectorRegistry()
     registry.register(MergedCollector(cells))
 
@@ -79,10 +88,11 @@ def application(
     async def reload_now(request: web.Request) -> web.Response:
         if token and not bears(request, token):
             return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"})
-        problems = await reload()
-        if problems:
-            return web.Response(status=422, text=_lines(problems))
-        return web.Response(text="reloaded\n")
+        outcome = await reload()
+        if outcome.problems:
+            return web.Response(status=422, text=_lines(outcome.problems))
+        later = [f"{name} changed: applies at the next start" for name in outcome.waiting]
+        return web.Response(text=_lines(["reloaded", *later]))
 
     async def metrics_page(_: web.Request) -> web.Response:
         return web.Response(

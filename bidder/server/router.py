@@ -87,7 +87,7 @@ class Router:
         if takes(path) and self._visiting is not None:
             if request.method not in ("GET", "HEAD"):
                 return "visit", Answer(405, headers={"Allow": "GET"})
-            answer = self._visiting.answer(path, dict(parse_qsl(query)), request.headers)
+            answer = await self._visiting.take(path, dict(parse_qsl(query)), request.headers)
             return "visit", answer
         return "other", Answer(404)
 

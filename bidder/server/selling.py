@@ -12,10 +12,12 @@ from msgspec import Struct
 from bidder import ids
 from bidder.campaigns.catalogue import Advertiser, Catalogue
 from bidder.capping import Channel, Kind, Ledger, Record
+from bidder.capping.ledger import MAX_HOLD_SECONDS
 from bidder.crm.activity import opened
 from bidder.events.log import EventLog
 from bidder.events.schema import ConversionEvent
 from bidder.notices.attribution import Contact, Credit, Windows, attribute
+from bidder.orders import written
 
 
 class _Item(Struct, frozen=True):
@@ -64,7 +66,9 @@ class Seller:
             advertiser, time = int(row["advertiser"][0]), int(row["time"][0])
             credit = attribute(contacts(records, advertiser), time, self._windows)
             if credit is not None:
-                order = int(row["reference"][0]) or time
+                # Sales without an order number are told apart by their time.
+                order = written(int(row["reference"][0]))
+                order = order or f"{ids.to_text(credit.contact.bid)}-{time:x}"
                 event = self._event(person, time, order, int(row["value"][0]), credit, records)
                 await self._log.commit(event)
 
@@ -76,7 +80,7 @@ class Seller:
         self,
         person: str,
         time: int,
-        order: int,
+        order: str,
         value_micros: int,
         credit: Credit,
         records: Iterable[Record],
@@ -100,21 +104,27 @@ class Seller:
             ids=(item.advertiser.id32, item.campaign, item.id32, creative),
             person=person,
             day=day.isoformat(),
-            order=f"{order:x}",
+            order=order,
             value_micros=value_micros,
             kind=credit.contact.touch,
         )
 
 
 def contacts(records: Iterable[Record], advertiser: int) -> list[Contact]:
-    """The clicks and views of one advertiser's ads (its 32-bit id) in a ledger."""
+    """The clicks and views of one advertiser's ads (its 32-bit id) in a ledger.
+
+    A bid's id begins with its time, which the records tell by how long after it they came; where
+    that was too long for the record of a click, the view of the same bid tells it.
+    """
+    records = list(records)
+    made = {r.bid_key: r.time - r.hold for r in records if r.hold < MAX_HOLD_SECONDS}
     return [
         Contact(
             time=record.time,
             touch="click" if record.kind == Kind.CLICK else "view",
             line_item=record.line_item,
-            # The records say how long after the bid they came: its id begins with its time.
-            bid=max(record.time - record.hold, 0).to_bytes(4, "big") + record.bid_key,
+            bid=max(made.get(record.bid_key, record.time - record.hold), 0).to_bytes(4, "big")
+            + record.bid_key,
         )
         for record in records
         if record.advertiser == advertiser

@@ -17,6 +17,7 @@ from bidder.events.schema import ClickEvent, Notice
 from bidder.metrics import Metrics
 from bidder.notices.receive import Desk, Kind, Rejected, receive
 from bidder.notices.tokens import Audience, Sealed, Tokens
+from bidder.orders import Orders
 from bidder.server.edge import Answer
 
 PIXEL = bytes.fromhex(
@@ -48,6 +49,7 @@ class Tracking:
         cells: Metrics,
         wall: Callable[[], float],
         forgotten: Forgotten,
+        orders: Orders,
     ) -> None:
         """`forgotten`: whom the log must no longer name, also where an old token still does."""
         self._engine = engine
@@ -57,11 +59,13 @@ class Tracking:
         self._metrics = cells
         self._wall = wall
         self._forgotten = forgotten
+        self._orders = orders
 
     async def answer(self, kind: Kind, query: Mapping[str, str]) -> Answer:
         """The answer to one notice. 503 asks for it again: it could not be logged."""
         serving = self._engine.serving
-        desk = Desk(self._tokens, serving.exchanges_by_id, serving.catalogue.names)
+        names = serving.catalogue.names
+        desk = Desk(self._tokens, serving.exchanges_by_id, names, self._orders)
         try:
             event = self._forgotten.anonymous(receive(kind, query, desk, self._wall()))
         except Rejected as rejected:

@@ -25,6 +25,7 @@ from bidder.events.log import EventLog, LogUnavailable
 from bidder.events.schema import RequestsEvent
 from bidder.metrics import Metrics
 from bidder.notices.tokens import Tokens, numbered
+from bidder.orders import Orders
 from bidder.pricing import Books, Pacing
 from bidder.server import http, lean, loading
 from bidder.server.control import Cells, Channel, Drain, FromSupervisor, Ready, Reload, Reloaded
@@ -63,11 +64,20 @@ _logger = logging.getLogger(__name__)
 class Worker:
     """One process's share of the traffic."""
 
-    def __init__(self, index: int, config: Path, store_url: str, channel: Channel[FromSupervisor]):
+    def __init__(
+        self,
+        index: int,
+        config: Path,
+        state: Path,
+        store_url: str,
+        channel: Channel[FromSupervisor],
+    ) -> None:
+        """`state`: the folder with the settings in service."""
         self._index = index
         self._config = config
+        self._state = state
         self._channel = channel
-        self._settings = settings.load(config)
+        self._settings = settings.in_service(state)
         self._metrics = Metrics()
         self._loop = asyncio.get_running_loop()
         self._draining = asyncio.Event()
@@ -124,7 +134,14 @@ class Worker:
         self._announce(serving)
         endpoint = Endpoint(self._engine, given.limits, self._load, self._metrics, self._clock)
         tracking = Tracking(
-            self._engine, tokens, answerer, self._log, self._metrics, time.time, self._forgotten
+            self._engine,
+            tokens,
+            answerer,
+            self._log,
+            self._metrics,
+            time.time,
+            self._forgotten,
+            Orders(settings.order_key(given.state_dir)),
         )
         self._visiting = self._browsers()
         router = Router(endpoint, tracking, self._metrics, self._pages(tokens), self._visiting)
@@ -227,10 +244,13 @@ class Worker:
     async def _reload(self) -> None:
         """Swap in a new `Serving`, or keep the old one and say why."""
         try:
-            serving = await asyncio.to_thread(loading.serving, self._config, self._settings)
-        except CannotLoad as problem:
+            given = settings.in_service(self._state)
+            serving = await asyncio.to_thread(loading.serving, self._config, given)
+        except (CannotLoad, OSError, ValueError) as problem:
             self._channel.send(Reloaded(problem=str(problem)))
             return
+        self._settings = given
+        self._engine.policy = policy(given)
         self._adopt(serving)
         serving.schedule.stop(self._stops or ())
         self._engine.serving = serving
@@ -313,14 +333,14 @@ class Worker:
                 self._log.append(RequestsEvent(time.time(), name, *more))
 
 
-def main(index: int, config: Path, store_url: str, control: int) -> None:
+def main(index: int, config: Path, state: Path, store_url: str, control: int) -> None:
     """The worker process; `control` is the file descriptor of its end of the pair."""
 
     async def run() -> None:
         channel: Channel[FromSupervisor] = await Channel.open(
             socket.socket(fileno=control), FromSupervisor
         )
-        worker = Worker(index, config, store_url, channel)
+        worker = Worker(index, config, state, store_url, channel)
         await worker.run()
 
     logging.basicConfig(level=logging.WARNING, format=f"worker {index}: %(message)s")

@@ -104,6 +104,26 @@ class EmbeddedStore:
         """
         if self.is_running():
             return
+        self._launch()
+        try:
+            self._wait_until_ready(time.monotonic() + timeout_seconds)
+        except BaseException:
+            self.kill()
+            raise
+
+    def revive(self) -> bool:
+        """Start it again if it has ended by itself; whether it had.
+
+        Does not wait until it answers: those who use it notice. Raises `EmbeddedStoreError` if it
+        cannot be started, and may be called again then.
+        """
+        if self._process is None or self.is_running():
+            return False
+        self._launch()
+        return True
+
+    def _launch(self) -> None:
+        """Start the server. Raises `EmbeddedStoreError`."""
         binary = find_binary()
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -117,11 +137,6 @@ class EmbeddedStore:
             # Only the holder of the lock gets here, so whatever is at the path is stale.
             self.socket_path.unlink(missing_ok=True)
             self._process = self._spawn(binary, lock)
-        try:
-            self._wait_until_ready(time.monotonic() + timeout_seconds)
-        except BaseException:
-            self.kill()
-            raise
 
     def stop(self, timeout_seconds: float = 10.0) -> None:
         """Let the server write everything to disk and end; killed if it does not."""

@@ -18,6 +18,7 @@ key                                 value                                       
 ``o:<mark>``                        one-time code for ``/me``: a sealed person id      rights
 ``control:forgotten``               hash: mark of a person -> until when, of the log   rights
 ``inbox:<host>``                    list of visits that workers saw: `crm.batch.Change`    workers
+``refusals:<host>``                 list of `crm.browsers.Refusal` that workers saw    workers
 ``control:stops``                   set of paths that `bidder stop` silenced           the commands
 ``control:merges``                  set of merges under way: "<gone> <kept>"           crm
 ``control:categories``              hash: 32-bit id, 8 hex -> name of a category       crm
@@ -85,6 +86,11 @@ def activity(person: str) -> str:
 def inbox(host: str) -> str:
     """Where the visits that the workers of a host saw wait to be written."""
     return "inbox:" + host
+
+
+def refusals(host: str) -> str:
+    """Where the consent strings wait that permit nothing, to be judged."""
+    return "refusals:" + host
 
 
 def campaign(id32: int, part: str) -> str:

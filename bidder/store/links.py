@@ -7,7 +7,7 @@ lacks one serves nothing at all (``cluster-require-full-coverage``).
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import hiredis
@@ -19,8 +19,9 @@ from redis.exceptions import ClusterError, RedisError, ResponseError
 
 from bidder.store.breaker import Breaker, StoreUnavailable
 from bidder.store.connect import Client
-from bidder.store.link import Command, Link, Receiver, into, pack
+from bidder.store.link import Command, Link, Receiver, into
 
+_FAILURES = frozenset({hiredis.ReplyError, StoreUnavailable})
 _REDIRECTS = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
 
 
@@ -32,6 +33,23 @@ def slot(key: str | bytes) -> int:
 def is_redirect(reply: object) -> bool:
     """Whether a Cluster wants this command to be sent elsewhere, or again."""
     return isinstance(reply, hiredis.ReplyError) and str(reply).startswith(_REDIRECTS)
+
+
+async def _all_at_once(link: Link, commands: Sequence[Command]) -> list[Any]:
+    """The replies, or what came instead, in order; at a microsecond and a half for each."""
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    replies: list[Any] = []
+
+    def last(reply: Any) -> None:
+        replies.append(reply)
+        if not done.done():
+            done.set_result(None)
+
+    packed = b"".join(map(hiredis.pack_command, commands))  # type: ignore[arg-type]  # as in pack
+    # What a list does itself costs no Python: replies come in the order of the commands.
+    link.send(packed, [*[replies.append] * (len(commands) - 1), last])
+    await done
+    return replies
 
 
 class Links:
@@ -50,7 +68,10 @@ class Links:
         timeout_seconds: float = 0.05,
         connect_seconds: float = 0.5,
         on_error: Callable[[str], None] = lambda call: None,
+        url: str = "",
     ) -> None:
+        self.url = url
+        """Where the store is, for processes that open links of their own; may be empty."""
         self.breaker = breaker
         self.on_error = on_error
         """Called with the name of each call that failed: ``read`` or the name of a script."""
@@ -117,37 +138,32 @@ class Links:
         self.breaker.guard()
         if not commands:
             return []
-        answers: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        replies: list[Any] = [None] * len(commands)
-        missing = len(commands)
-        places: dict[Link, Sequence[int]] = {}
         if self.only is not None:
-            places[self.only] = range(missing)
+            replies = await _all_at_once(self.only, commands)
         else:
-            by_link: dict[Link, list[int]] = {}
-            for place, command in enumerate(commands):
-                by_link.setdefault(self.to(cast(str | bytes, command[1])), []).append(place)
-            places.update(by_link)
+            replies = await self._by_link(commands)
+        if not _FAILURES.isdisjoint(map(type, replies)):
+            for place, reply in enumerate(replies):
+                if is_redirect(reply):
+                    replies[place] = await self._redirected(commands[place])
+                if isinstance(replies[place], Exception):
+                    raise replies[place]
+        return replies
 
-        def receiver(coming: Iterator[int]) -> Receiver:
-            def receive(reply: Any) -> None:
-                nonlocal missing
-                replies[next(coming)] = reply
-                missing -= 1
-                if not missing and not answers.done():
-                    answers.set_result(None)
-
-            return receive
-
-        for link, mine in places.items():
-            packed = b"".join([pack(commands[place]) for place in mine])
-            link.send(packed, [receiver(iter(mine))] * len(mine))
-        await answers
-        for place, reply in enumerate(replies):
-            if is_redirect(reply):
-                replies[place] = await self._redirected(commands[place])
-            if isinstance(replies[place], Exception):
-                raise replies[place]
+    async def _by_link(self, commands: Sequence[Command]) -> list[Any]:
+        places: dict[Link, list[int]] = {}
+        for place, command in enumerate(commands):
+            places.setdefault(self.to(cast(str | bytes, command[1])), []).append(place)
+        answers = await asyncio.gather(
+            *[
+                _all_at_once(link, [commands[place] for place in mine])
+                for link, mine in places.items()
+            ]
+        )
+        replies: list[Any] = [None] * len(commands)
+        for mine, some in zip(places.values(), answers, strict=True):
+            for place, reply in zip(mine, some, strict=True):
+                replies[place] = reply
         return replies
 
     async def _redirected(self, command: Command) -> Any:

@@ -5,7 +5,7 @@ rate it sustains: open loop, at least 99 % of the asked rate, nothing failed, un
 rate is sought downwards from 97 % of what a closed loop gets through.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from statistics import median
@@ -56,6 +56,8 @@ class Measured:
     """Microseconds of CPU per answered request."""
     rows_scored: float | None
     """Per request, as the server counts; None if it does not."""
+    stages_us: dict[str, float]
+    """Mean time in each stage of a decision, by the server's own clock; empty if it has none."""
     client_core_busy: float
     """Share of time the core of client and store was not idle."""
     foreign: float
@@ -77,7 +79,7 @@ def measured(side: Side, step: Step, cores: Cores) -> Measured:
     server_busy, client_busy = (
         _busy(times[core], after) for core, after in _now(cores.server, cores.client)
     )
-    rows = None
+    rows, stages = None, {}
     if side.ops:
         after = scrape(side.ops)
         requests, scored = (
@@ -85,9 +87,23 @@ def measured(side: Side, step: Step, cores: Cores) -> Measured:
             for name in ("bidder_requests_total", "bidder_rows_scored_total")
         )
         rows = scored / requests if requests else None
+        stages = _stages(before, after)
     cpu_us = usage.cpu_seconds / result.answered * 1e6 if result.answered else inf
     foreign = max(0.0, server_busy - usage.cores)
-    return Measured(replace(result, usage=usage), cpu_us, rows, client_busy, foreign)
+    return Measured(replace(result, usage=usage), cpu_us, rows, stages, client_busy, foreign)
+
+
+def _stages(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """The means of the histogram `bidder_stage_seconds` between two scrapes, in microseconds."""
+    found = {}
+    for name, seconds in after.items():
+        metric, _, labels = name.partition("{")
+        if metric == "bidder_stage_seconds_sum":
+            count = f"bidder_stage_seconds_count{{{labels}"
+            if calls := after[count] - before.get(count, 0):
+                stage = labels.removeprefix('stage="').rstrip('"}')
+                found[stage] = (seconds - before.get(name, 0)) / calls * 1e6
+    return found
 
 
 def _now(*cores: int) -> list[tuple[int, Any]]:
@@ -164,6 +180,7 @@ def _figures(
         "bidder_peak_rss_mb": max(
             one.result.usage.peak_rss_bytes / 1e6 for one in bidder if one.result.usage
         ),
+        "stages_us": quiet.stages_us,
         "runs": {
             name: [_run(one) for one in side]
             for name, side in (("bidder", bidder), ("bare", bare), ("bidder_at_70", [quiet]))

@@ -1,11 +1,13 @@
 """With which settings is the bidder measured? Everything on, one worker, the store beside it."""
 
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
 from loadtest.bench.workload import Workload
 
+_INTRUSIVENESS = Path(__file__).parents[2] / "config" / "intrusiveness.yaml"
 _BIDDER = """\
 # Written by `python -m loadtest bench`.
 workers: 1
@@ -43,6 +45,7 @@ def write(config: Path, workload: Workload, store_url: str, models: Path) -> Non
         vendor_id=workload.vendor_id,
     )
     (config / "bidder.yaml").write_text(text)
+    shutil.copy(_INTRUSIVENESS, config)
     (config / "rates.yaml").write_text(_RATES.format(day=datetime.now(UTC).date()))
     exchanges = config / "exchanges"
     exchanges.mkdir(exist_ok=True)

@@ -53,7 +53,10 @@ def certify(
     verdicts = uvloop.run(judge(trial, frozenset(only or ())))
     if not verdicts:
         raise typer.BadParameter(f"no rule is called {', '.join(only or ())}")
-    Console().print(table(url, verdicts))
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160  # in a file or a pipe nobody's window is too narrow
+    console.print(table(url, verdicts))
     if json_out is not None:
         json_out.write_bytes(orjson.dumps([_row(verdict) for verdict in verdicts], option=2))
     if any(verdict.outcome == "FAIL" for verdict in verdicts):

@@ -66,6 +66,19 @@ def read(path: Path) -> list[bytes]:
     return bodies
 
 
+def demo(path: Path, people: int = 200) -> list[bytes]:
+    """The demo's request by each of its people and as often by a stranger: caps silence the former
+    after a few ads, and load without bids would measure nothing. Raises as `read`."""
+    (body,) = read(path)
+    asked = orjson.loads(body)
+    known = [f"demo-person-{number}" for number in range(1, people + 1)]
+    strangers = [f"stranger-{number}-{{{{person}}}}" for number in range(people)]
+    return [
+        orjson.dumps(asked | {"id": "demo-{{n}}", "user": {"buyeruid": who}})
+        for who in (*known, *strangers)
+    ]
+
+
 def _body(value: object, raw: bytes) -> bytes:
     if not isinstance(value, dict):
         raise ValueError("a body must be a JSON object")

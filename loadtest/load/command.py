@@ -38,7 +38,7 @@ def run(
     connections: Annotated[int, typer.Option(min=1)] = 64,
     processes: Annotated[int, typer.Option(help="Generator processes.", min=1)] = 1,
     bodies: Annotated[
-        Path | None, typer.Option(help=f"JSON Lines of bodies. Else {DEMO_REQUEST}.")
+        Path | None, typer.Option(help="JSON Lines of bodies. Else the demo's, by many people.")
     ] = None,
     people: Annotated[
         int, typer.Option(help="How many people {{person}} in bodies may be.", min=1)
@@ -62,7 +62,7 @@ def run(
     try:
         rates = _rates(rate)
         address(urlsplit(url))
-        sent = bodies_of.read(bodies or DEMO_REQUEST)
+        sent = bodies_of.read(bodies) if bodies else bodies_of.demo(DEMO_REQUEST)
         before = scrape(ops) if ops else {}
         probe(url, sent, who, Random(seed))
         with Generators(

@@ -3,12 +3,31 @@
 import asyncio
 import socket
 from contextlib import suppress
-from typing import cast
+from typing import Protocol, cast
 
-from loadtest.load.openloop import OpenLoop
-from loadtest.load.wire import BadAnswer, parse
+from loadtest.load.openloop import Line
+from loadtest.load.wire import Answer, BadAnswer, parse
 
 _RETRY_SECONDS = 0.05
+
+
+class Load(Protocol):
+    """Who uses the connections, and is told what becomes of each; such as an `OpenLoop`."""
+
+    def freed(self, line: Line) -> None:
+        """A connection is there to be used."""
+
+    def lost(self, line: Line) -> None:
+        """An idle connection is gone."""
+
+    def answered(self, line: Line, answer: Answer) -> None:
+        """The request on `line` is answered."""
+
+    def gave_up(self, line: Line) -> None:
+        """The request on `line` took longer than anyone waits."""
+
+    def failed(self, line: Line, kind: str) -> None:
+        """The connection was lost, or made no sense, with a request in flight."""
 
 
 class Connection(asyncio.Protocol):
@@ -92,7 +111,7 @@ class Connection(asyncio.Protocol):
 class Pool:
     """All connections of one generator process, kept up for as long as it lives."""
 
-    def __init__(self, host: str, port: int, load: OpenLoop) -> None:
+    def __init__(self, host: str, port: int, load: Load) -> None:
         self.load = load
         """The step that answers belong to; exchanged between steps, when nothing is in flight."""
         self.connections: list[Connection] = []
@@ -107,7 +126,7 @@ class Pool:
         for at in range(0, count, 64):
             await asyncio.gather(*(self._connect(c) for c in self.connections[at : at + 64]))
 
-    def begin(self, load: OpenLoop) -> None:
+    def begin(self, load: Load) -> None:
         """Serve another step."""
         self.load = load
         for connection in self.connections:

@@ -36,7 +36,8 @@ def page(url: str, results: Sequence[Result], notes: Sequence[str] = ()) -> str:
         f'<h2>{escape(title)}</h2>\n<img alt="{escape(title)}" src="{_picture(draw, results)}">'
         for title, draw in pictures
     )
-    all_notes = [*notes, *dict.fromkeys(note for result in results for note in result.notes)]
+    said = [f"{_label(result)}: {note}" for result in results for note in result.notes]
+    all_notes = [*notes, *said]
     boxes = "\n".join(f'<p class="note">{escape(note)}</p>' for note in all_notes)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

@@ -21,6 +21,7 @@ WINDOWS = 120
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 BUSY_SHARE = 0.9
 LAGGED_SHARE = 0.01
+FEW_BIDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +203,10 @@ def combine(reports: Sequence[Report], asked_rps: float, seconds: float) -> Resu
         generator_lagged=lagged,
         windows=_windows(reports),
         distribution=_distribution(whole),
-        notes=_notes(busiest, lagged, max(one.worst_lag for one in reports)),
+        notes=(
+            *_notes(busiest, lagged, max(one.worst_lag for one in reports)),
+            *_few(bids, answered),
+        ),
     )
 
 
@@ -219,6 +223,14 @@ def _notes(busiest: float, lagged: float, worst_lag: float) -> tuple[str, ...]:
             f"they could have (worst {worst_lag * 1e3:.1f} ms)."
         )
     return tuple(notes)
+
+
+def _few(bids: int, answered: int) -> Iterable[str]:
+    if answered and bids < FEW_BIDS * answered:
+        yield (
+            f"Only {bids / answered:.1%} of the answers are bids, and a no-bid is cheap. Are "
+            "people capped or budgets spent? Send bodies of more people (--bodies, --people)."
+        )
 
 
 def _ms(micros: float) -> float:

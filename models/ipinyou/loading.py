@@ -9,6 +9,7 @@
 """
 
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,6 +35,8 @@ USED = (
     "slotheight slotvisibility slotformat slotprice creative bidprice advertiser usertag"
 ).split()
 """Known when bidding. The paying price is not, and how a row was sampled never will be."""
+_NEEDED = ("bidid", "click")
+"""Of a table with a header. Another column that is missing is known of no row."""
 _ALIASES = {"ipinyouid": "userid", "user_id": "userid", "usertags": "usertag", "label": "click"}
 _NOTHING = ("", "null", "na", "nan", "none")
 _IMPRESSION, _CLICK = "1", "2"
@@ -87,10 +90,14 @@ def _headed(path: Path) -> dict[str, Strings]:
     raw = {_ALIASES.get(name.lower(), name.lower()): column for name, column in table.items()}
     if "timestamp" in raw:
         raw = _clocked(path, raw)
-    missing = [name for name in (*USED, "click") if name not in raw]
+    missing = [name for name in _NEEDED if name not in raw]
     if missing:
         raise ImpressionError(f"{path}: no column {', '.join(missing)}")
-    return raw
+    unknown = [name for name in USED if name not in raw]
+    if unknown:
+        print(f"{path}: without {', '.join(unknown)}", file=sys.stderr)
+    nothing = np.full(len(raw["click"]), "", object)
+    return dict.fromkeys(unknown, nothing) | raw
 
 
 def _logged(path: Path) -> dict[str, Strings]:

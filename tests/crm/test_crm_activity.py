@@ -13,9 +13,9 @@ from bidder.crm.activity import (
     expired,
     opened,
     record,
-    reference,
     united,
 )
+from bidder.orders import Orders
 
 records = st.builds(
     lambda time, kind, value: record(time, kind, 7, value_micros=value),
@@ -47,14 +47,14 @@ def test_neither_order_nor_repetition_matters(one: bytes, two: bytes, three: byt
 
 
 def test_the_later_report_of_an_order_counts() -> None:
-    number = reference("W-1", "shop")
+    number = Orders(b"key").number("W-1", 7)
     before = record(10, Kind.PURCHASE, 7, value_micros=5, reference=number)
     after = record(10, Kind.PURCHASE, 7, value_micros=9, reference=number)
     assert united(before, after) == after
 
 
 def test_a_refund_stands_beside_its_order() -> None:
-    number = reference("W-1", "shop")
+    number = Orders(b"key").number("W-1", 7)
     bought = record(10, Kind.PURCHASE, 7, value_micros=9, reference=number)
     back = record(20, Kind.REFUND, 7, value_micros=9, reference=number)
     assert united(bought, back) == bought + back

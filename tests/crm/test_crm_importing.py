@@ -9,7 +9,6 @@ import pytest
 
 from bidder.capping import Ledger
 from bidder.crm.activity import Keep, opened
-from bidder.crm.batch import Change
 from bidder.crm.building import build, preview
 from bidder.crm.importing import (
     Checkpoint,
@@ -23,6 +22,7 @@ from bidder.crm.pseudonyms import Pseudonyms
 from bidder.crm.retailer import make
 from bidder.crm.segments import Segments
 from bidder.crm.writing import Writer
+from bidder.people.identity import Identifier
 from bidder.people.showing import find
 from bidder.store import keys
 from bidder.store.breaker import StoreUnavailable
@@ -129,14 +129,14 @@ async def test_good_rows_come_in_and_bad_ones_are_told_of(
 ) -> None:
     result = await run(files)
     head, *listed = (tmp_path / "rejected.csv").read_text().splitlines()
-    assert head == "file,line,reason"
+    assert head == "file,line,column,reason"
     assert [line.partition(": ")[0] for line in sorted(listed)] == [
-        "contacts.csv,5,the email is not an address",
-        'messages.jsonl,4,"not JSON',
-        "orders.csv,4,the time is not one",
-        "orders.csv,5,the value is not an amount",
-        "orders.csv,6,the time lies in the future",
-        "orders.csv,7,the row names nobody",
+        "contacts.csv,5,mail,the email is not an address",
+        'messages.jsonl,4,,"not JSON',
+        "orders.csv,4,at,the time is not one",
+        'orders.csv,5,total,"the value is not an amount of 0 to 10,000,000, such as 1234.50"',
+        "orders.csv,6,at,the time lies in the future",
+        'orders.csv,7,"id, mail",the row names nobody',
     ]
     assert result.tally.rejected == 6
     assert result.tally.passed_over == 1, "a bounce, which the mapping does not name"
@@ -208,16 +208,16 @@ async def test_an_import_that_was_stopped_goes_on_where_it_was(
     await links.bulk([("FLUSHALL", "SYNC")])
 
     writer, calls = writer_on(links), 0
-    real = writer.write
+    real = writer.buried
 
-    async def failing(changes: list[Change], now: int) -> object:
+    async def failing(identifiers: list[Identifier]) -> object:
         nonlocal calls
         calls += 1
         if calls > 5:
             raise StoreUnavailable("away")
-        return await real(changes, now)
+        return await real(identifiers)
 
-    monkeypatch.setattr(writer, "write", failing)
+    monkeypatch.setattr(writer, "buried", failing)
     with pytest.raises(StoreUnavailable):
         await run(files, mapping, writer)
     rest = await run(files, mapping)

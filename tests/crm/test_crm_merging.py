@@ -99,7 +99,7 @@ async def test_a_merge_stopped_anywhere_ends_the_same(
     calls = 0
     while True:
         await links.bulk([("FLUSHALL", "SYNC")])
-        writer._random = Random(3)
+        writer.random = Random(3)
         keep, gone = await two_people(links, writer)
         failing = Failing(links, calls if expected is not None else 1000)
         try:

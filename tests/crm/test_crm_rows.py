@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bidder.crm import csvrows
+from bidder.crm import portions
 from bidder.crm.blocks import Unreadable
 from bidder.crm.rows import read
 
@@ -123,7 +123,7 @@ def test_blocks_fit_together_wherever_they_are_cut(
     whole = got(path, ["a", "b"])
     assert len(whole[0]) == 60
     for size in (1, 7, 64, 100):
-        monkeypatch.setattr(csvrows, "BLOCK_BYTES", size)
+        monkeypatch.setattr(portions, "BLOCK_BYTES", size)
         assert got(path, ["a", "b"]) == whole
 
 

@@ -128,7 +128,7 @@ async def test_writers_at_the_same_time_lose_nothing(
     any_links: Links, writer_on: Callable[..., Writer]
 ) -> None:
     one, other = writer_on(any_links), writer_on(any_links)
-    other._random.seed(99)
+    other.random.seed(99)
     changes = [Change((CUSTOMER,), did(Kind.VISIT, ago)) for ago in range(40)]
     await asyncio.gather(
         *[

@@ -115,7 +115,8 @@ def slow_report(
             row["wins"] += once("won")
         if isinstance(event, ClickEvent):
             row["clicks"] += once("click")
-        if isinstance(event, ConversionEvent) and once("conversion", event.order):
+        sale = (getattr(event, "order", "") and event.line_item.partition("/")[0]) or event.bid_id
+        if isinstance(event, ConversionEvent) and once("conversion", event.order, bid_id=sale):
             row["conversions"] += 1
             row["value_micros"] += event.value_micros
     asked_for = set(by) <= {"hour", "day", "exchange"}

@@ -136,7 +136,7 @@ def test_a_spoilt_slot_is_unknown(tmp_path: Path) -> None:
     [
         ("", "empty"),
         ("a,b\n1,2\n", "neither a header"),
-        ("bidid,click\nx,1\n", "no column"),
+        ("bidid,hour\nx,1\n", "no column click"),
         ("\t".join(["x"] * 24) + "\n", "no impression|timestamp"),
     ],
 )
@@ -228,3 +228,16 @@ def test_the_sample_of_ipinyou_is_read() -> None:
     assert (len(found), found.click.sum(), (~found.intact).sum()) == (30674, 1582, 5097)
     weight = judging.weights(found.click, found.columns["advertiser"], source_rates(DATA))
     assert 60 < weight.max() < 80
+
+
+def test_a_column_that_is_missing_is_known_of_no_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "lean.csv"
+    path.write_text("advertiser,click,bidid,usertag\n1458,1,a,10006\n1458,0,b,null\n")
+    known = read(path)
+    assert known.click.tolist() == [True, False]
+    assert known.columns["advertiser"].tolist() == ["1458", "1458"]
+    assert set(known.columns["region"].tolist()) == {""}
+    assert "without weekday, hour" in capsys.readouterr().err
+    assert len(encoding.rows(known)) == 2

@@ -89,11 +89,12 @@ def test_refused(
     assert Scorer.load(root / CURRENT).version == Scorer.load(first).version
 
 
-def test_too_few_clicks_to_judge_by(tmp_path: Path, root: Path) -> None:
+@pytest.mark.parametrize("role", ["click", "conversion"])
+def test_too_few_positives_to_judge_by(tmp_path: Path, root: Path, role: str) -> None:
     one = other(tmp_path / "a", 1.0)
     evaluation = judged(one)
-    del evaluation["click"]["challenger"]["calibration_interval"]
-    with pytest.raises(Refused, match="only 500 positive rows"):
+    del evaluation[role]["challenger"]["calibration_interval"]
+    with pytest.raises(Refused, match=f"{role}: only 500 positive rows"):
         promote(one, evaluation, root, NOW)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from bidder.events.schema import BidEvent, decode, encode
 from bidder.scoring import features, manifest
-from bidder.scoring.model import Scorer
+from bidder.scoring.model import ModelError, Scorer
 from models import demo, simulate, train
 from models import encode as encoding
 from models import table as tables
@@ -114,6 +114,46 @@ def test_weights_undo_sampling(table: Table) -> None:
     scores = lgb.Booster(model_str=learnt.text.decode()).predict(encoded)
     rates = np.interp(scores, learnt.knots.scores, learnt.knots.rates)
     assert np.average(rates, weights=table.weight) == pytest.approx(truth, rel=0.15)
+
+
+def test_sales_after_views_are_told_by_the_score_of_sales(table: Table, tmp_path: Path) -> None:
+    """People likelier to buy after a click are likelier to buy after a view, at another level."""
+    plain = train.train(table, RECIPE)["conversion"]
+    assert plain.view is None
+    rank = np.argsort(np.argsort(train._scores(plain, table.rows))) / len(table)
+    sold = np.random.default_rng(4).random(len(table)) < 0.2 * rank**2
+    young = np.random.default_rng(5).random(len(table)) < 0.2
+    seen = replace(
+        table,
+        view_conversion=sold & ~young,  # of the young nothing is known yet
+        elapsed=np.where(young, 60.0, np.inf),
+    )
+    learnt = train.train(seen, RECIPE)
+    save(learnt, tmp_path, seen)
+    scorer = Scorer.load(tmp_path)
+    rows = [features.from_log(row) for row in seen.rows.tolist()]
+    said = [scorer.score_with_views(*pair) for pair in zip(rows, seen.advertiser, strict=True)]
+    view = np.array([one[2] for one in said])
+    assert [one[:2] for one in said[:9]] == [
+        scorer.score(*pair) for pair in zip(rows[:9], seen.advertiser[:9], strict=True)
+    ]
+    weight = table.weight * ~young
+    assert view @ weight == pytest.approx(sold @ weight, rel=0.05)
+    likely = view > np.median(view)
+    assert sold[likely].mean() > 3 * sold[~likely].mean()
+
+
+def test_a_probe_that_serving_does_not_repeat_is_refused_for_views_too(
+    table: Table, tmp_path: Path
+) -> None:
+    sold = np.random.default_rng(4).random(len(table)) < 0.1
+    save(train.train(replace(table, view_conversion=sold), RECIPE), tmp_path, table)
+    path = tmp_path / manifest.MANIFEST
+    about = json.loads(path.read_bytes())
+    about["probes"][0]["scores"]["view"] += 1e-6
+    path.write_text(json.dumps(about))
+    with pytest.raises(ModelError, match="the view model gives"):
+        Scorer.load(tmp_path)
 
 
 def test_unused_features_are_not_split_on(table: Table) -> None:

@@ -12,6 +12,7 @@ from bidder.ids import hash32
 from bidder.notices.receive import Desk
 from bidder.notices.tokens import Sealed, Tokens
 from bidder.openrtb.prices import Keys, PriceFormat
+from bidder.orders import Orders
 
 NOW = 1_790_000_000
 KEYS = Keys(bytes(range(32)), bytes(range(1, 33)))
@@ -33,7 +34,7 @@ def tokens() -> Tokens:
 
 @pytest.fixture(scope="session")
 def desk(tokens: Tokens) -> Desk:
-    return Desk(tokens, {hash32(one.name): one for one in EXCHANGES}, NAMES)
+    return Desk(tokens, {hash32(one.name): one for one in EXCHANGES}, NAMES, Orders(b"key"))
 
 
 @pytest.fixture
@@ -55,7 +56,6 @@ def sealed() -> Callable[..., Sealed]:
         hold_seconds=900,
         person=ids.to_text(bytes(range(12))),
         page=77,
-        specificity=5,
         measure=True,
         url="https://shop.example/red?a=1#top",
     )

@@ -9,7 +9,16 @@ import pytest
 
 from bidder import ids, metrics
 from bidder.capping import Kind, Ledger
-from bidder.events.schema import AnyEvent, ImpressionEvent, NoBidEvent, decode
+from bidder.events.schema import (
+    AnyEvent,
+    BillingEvent,
+    ClickEvent,
+    ConversionEvent,
+    ImpressionEvent,
+    NoBidEvent,
+    Notice,
+    decode,
+)
 from bidder.ids import hash32
 from bidder.metrics import Metrics
 from bidder.notices.applying import Applier
@@ -225,15 +234,25 @@ async def test_what_is_no_notice_is_left_alone(applier: Applier, cells: Metrics)
 
 
 async def test_one_that_the_store_refuses_does_not_stop_the_others(
-    applier: Applier, cells: Metrics, store: Client, state: State, desk: Desk, sealed: Make,
+    links: Links, cells: Metrics, store: Client, state: State, desk: Desk, sealed: Make,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
+    refusals: list[tuple[Notice, str]] = []
+    applier = Applier(
+        Scripts(links), cells, 86400, {}, lambda event, why: refusals.append((event, why))
+    )
     await store.lpush(keys.ledger(sealed().person), "not a ledger")
     well = sealed(person=ids.to_text(bytes(12)), bid_id=sealed().bid_id[:-1] + b"\xff")
     asked = {"t": desk.tokens.seal(well, Audience.EXCHANGE), "p": "1.0"}
     await applier.apply([*notices(desk, sealed), receive("billing", asked, desk, NOW)], NOW + 10)
     assert cells.get(metrics.APPLIED, "billing", "failed") == 1
     assert ids.to_text(sealed().bid_id) in caplog.text
+    assert [(e.bid_id, "WRONGTYPE" in why) for e, why in refusals] == [
+        (ids.to_text(sealed().bid_id), True)
+    ] * len(refusals)
+    assert {type(event) for event, _ in refusals} == {
+        ImpressionEvent, BillingEvent, ClickEvent, ConversionEvent,
+    }  # fmt: skip
     money = await state.money()
     assert (money["spent"], money["impressions"]) == (1800 + 900, 2)
 

@@ -7,7 +7,15 @@ import pytest
 from bidder.money import impression_cost
 from bidder.pricing import Books, counting
 from bidder.pricing.budget import money_keys
-from bidder.pricing.delays import AGES, BUCKET_SECONDS, YOUNG, Delays, Mark, Wins
+from bidder.pricing.delays import (
+    AGES,
+    BUCKET_SECONDS,
+    YOUNG,
+    YOUNG_CAUTION,
+    Delays,
+    Mark,
+    Wins,
+)
 
 LIFE = 30
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
@@ -95,7 +103,7 @@ def test_many_young_bids_are_held_for_several_times_what_is_usually_won() -> Non
     wins = Wins()
     for _ in range(20):
         wins.learn("demo", 100_000, 5000, 1000, NOW)
-    assert 4 * 0.05 < wins.held("demo", 1_000_000, 10_000) / 1_000_000 < 0.25
+    assert YOUNG_CAUTION * 0.05 < wins.held("demo", 1_000_000, 10_000) / 1_000_000 < 0.25
     assert wins.held("demo", 1000, 1) == 1000, "one bid may well be won"
     assert wins.held("other", 1000, 10) == 1000
 

@@ -77,8 +77,22 @@ def test_only_open_hours_are_planned(made) -> None:
 def test_a_flight_may_begin_and_end_in_the_day(made) -> None:
     start = datetime(2026, 11, 20, 10, 5, tzinfo=UTC)
     plan = plan_of(made, flights=(Flight(start, start + timedelta(hours=4)),))
-    assert plan.elapsed(start.timestamp()) == pytest.approx(0, abs=0.015)
-    assert plan.elapsed(start.timestamp() + 4 * 3600) == pytest.approx(1, abs=0.02)
+    begins, ends = start.timestamp(), start.timestamp() + 4 * 3600
+    assert plan.elapsed(begins) == 0
+    assert plan.elapsed(begins + 60) > 0
+    assert plan.elapsed(ends - 60) < 1
+    assert plan.elapsed(ends) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("hours", "spare"), [(4, 180), (1, 72)])
+def test_the_money_is_due_a_little_before_the_end(made, hours: int, spare: int) -> None:
+    start = datetime(2026, 11, 20, 10, 5, tzinfo=UTC)
+    plan = plan_of(made, flights=(Flight(start, start + timedelta(hours=hours)),))
+    begins, ends = start.timestamp(), start.timestamp() + hours * 3600
+    assert plan.due(ends - spare) == pytest.approx(1)
+    assert plan.due(ends - spare - 60) < 0.9999
+    half = (begins + ends) / 2
+    assert plan.elapsed(half) < plan.due(half) < plan.elapsed(half) + spare / (hours * 3600)
 
 
 def test_a_day_without_traffic_is_over(made) -> None:
@@ -181,11 +195,11 @@ def test_ahead_begins_faster_and_ends_with_all_of_it() -> None:
 def test_the_rest_is_spread_over_the_rest_but_never_too_fast(made) -> None:
     plan = plan_of(made)
     noon = moment("2026-11-20T12:00+00:00")
-    usual = target_rate(Target(100, 100 * plan.elapsed(noon), 1), plan, noon - 2, noon, 0)
+    usual = target_rate(Target(100, 100 * plan.due(noon), 1), plan, noon - 2, noon, 0)
     behind = target_rate(Target(100, 0, 1), plan, noon - 2, noon, 0)
     assert usual < behind < CATCH_UP * usual * 1.01
     late = moment("2026-11-20T23:50+00:00")
-    original = target_rate(Target(100, 100 * plan.elapsed(late), 1), plan, late - 2, late, 0)
+    original = target_rate(Target(100, 100 * plan.due(late), 1), plan, late - 2, late, 0)
     assert target_rate(Target(100, 0, 1), plan, late - 2, late, 0) == pytest.approx(
         CATCH_UP * original
     )

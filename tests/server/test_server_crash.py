@@ -146,6 +146,23 @@ def test_a_reload_is_applied_or_refused_whole(bidder: Any, soon: Soon, way: str)
         assert bid["adomain"] == [f"{way.lower()}.example"]
 
 
+def test_a_reload_applies_what_it_can_and_names_the_rest(bidder: Any, soon: Soon) -> None:
+    path = bidder.config / "bidder.yaml"
+    before = path.read_text()
+    assert "\nanswer_ms" not in before
+    try:
+        path.write_text(before.replace("drain: 1s", "drain: 3s") + "answer_ms: 1\n")
+        answer = bidder.reload()
+        assert answer.status == 200
+        assert answer.body.decode() == "reloaded\ndrain changed: applies at the next start\n"
+        assert "drain changed: applies at the next start" in bidder.said.read_text()
+        serving = json.loads((bidder.state / "settings.json").read_text())
+        assert (serving["answer_ms"], serving["drain"]) == (1, "1s")
+    finally:
+        path.write_text(before)
+        assert bidder.reload().body == b"reloaded\n"
+
+
 def test_kill_9_between_notice_and_application(bidder: Any, soon: Soon) -> None:
     """Notices are logged and answered while the applier is held; then all of it is killed."""
     before = counters(bidder)

@@ -7,7 +7,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from bidder import metrics
 from bidder.metrics import Metrics
-from bidder.server.ops import application
+from bidder.server.ops import Outcome, application
 
 
 class Ops:
@@ -15,13 +15,13 @@ class Ops:
 
     def __init__(self) -> None:
         self.ready = True
-        self.problems: list[str] = []
+        self.outcome = Outcome()
         self.reloads = 0
         self.cells = Metrics()
 
-    async def reload(self) -> list[str]:
+    async def reload(self) -> Outcome:
         self.reloads += 1
-        return self.problems
+        return self.outcome
 
 
 @pytest.fixture
@@ -47,12 +47,23 @@ async def test_health_and_readiness(client: TestClient, ops: Ops) -> None:
 @pytest.mark.parametrize("client", [""], indirect=True)
 async def test_a_reload_says_what_was_wrong(client: TestClient, ops: Ops) -> None:
     assert (await client.post("/-/reload")).status == 200
-    ops.problems = ["shop.yaml:7: no", "shop.yaml:9: neither"]
+    ops.outcome = Outcome(problems=["shop.yaml:7: no", "shop.yaml:9: neither"])
     refused = await client.post("/-/reload")
     assert refused.status == 422
     assert await refused.text() == "shop.yaml:7: no\nshop.yaml:9: neither\n"
     assert (await client.get("/-/reload")).status == 405
     assert ops.reloads == 2
+
+
+@pytest.mark.parametrize("client", [""], indirect=True)
+async def test_a_reload_says_what_waits_for_a_start(client: TestClient, ops: Ops) -> None:
+    ops.outcome = Outcome(waiting=["listen.port", "workers"])
+    answer = await client.post("/-/reload")
+    assert (answer.status, await answer.text()) == (
+        200,
+        "reloaded\nlisten.port changed: applies at the next start\n"
+        "workers changed: applies at the next start\n",
+    )
 
 
 @pytest.mark.parametrize("client", ["s3cret"], indirect=True)

@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from bidder.crm.rights import desk as rights_desk
 from bidder.metrics import Metrics
 from bidder.people.loading import load
-from bidder.server.ops import application, bears
+from bidder.server.ops import Outcome, application, bears
 from bidder.server.people_ops import desk_of, routes
 from bidder.settings import Settings, Tcf
 from bidder.store import keys
@@ -44,8 +44,8 @@ async def serving(links: Links, state: Path, token: str) -> AsyncIterator[Client
     desk = desk_of(given, links, Scripts(links))
     calls = routes(desk, lambda: {}, lambda request: bears(request, token))
 
-    async def no_reload() -> list[str]:
-        return []
+    async def no_reload() -> Outcome:
+        return Outcome()
 
     app = application(lambda: True, no_reload, Metrics, token, calls)
     async with TestClient(TestServer(app)) as client:

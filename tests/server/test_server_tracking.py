@@ -16,6 +16,7 @@ from bidder.ids import hash32
 from bidder.metrics import Metrics
 from bidder.notices.receive import Kind
 from bidder.notices.tokens import Audience, Sealed, Tokens
+from bidder.orders import Orders
 from bidder.server.edge import Answer
 from bidder.server.tracking import NOTICES, Tracking
 
@@ -52,6 +53,7 @@ class Desk:
             self.cells,
             lambda: self.now,
             cast(Forgotten, SimpleNamespace(anonymous=lambda event: event)),
+            Orders(b"key"),
         )
 
     async def commit(self, event: Event) -> None:

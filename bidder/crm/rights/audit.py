@@ -25,7 +25,7 @@ Action = Literal[
     "withdraw",
     "compact",
 ]
-By = Literal["command", "ops", "person", "consent"]
+By = Literal["command", "ops", "person", "consent", "browser"]
 
 _encoder = msgspec.json.Encoder()
 

@@ -10,7 +10,7 @@
 --       5 seen (set of what was counted, of one day)
 --       6 unbilled (sorted set of bid ids by when their billing is due)
 --       7 unbilled events (hash: bid id -> the event to log then)
---       8 orders (set of the conversions of one day)
+--       8 sale (one conversion, whatever bid it is told of)
 -- ARGV  operation, now (seconds), then by operation:
 --   sync     holder, day, lease until, total, daily, total impressions, daily impressions (0 = no
 --            limit), kept micros, kept bids, wanted micros, wanted bids, the dearest impression,
@@ -30,7 +30,7 @@
 --   reserve  day, lease until, micros, impressions: a lease under the holder "reconciled" that, with
 --            the others of the day, covers so much -> micros and impressions reserved
 
-local money, leases, holds, done, seen, unbilled, events, orders = unpack(KEYS)
+local money, leases, holds, done, seen, unbilled, events, sale = unpack(KEYS)
 local operation, now = ARGV[1], tonumber(ARGV[2])
 -- A done set must outlast every hold in its bucket; nothing is resolved after that.
 local GRACE = 3600
@@ -184,7 +184,9 @@ end
 
 if operation == 'once' then
   local bid, kind, keep = ARGV[3], ARGV[4], ARGV[5]
-  if not count_once(kind == 'conversions' and orders or seen, kind .. bid, keep) then
+  if kind == 'conversions' then
+    if not redis.call('SET', sale, 1, 'NX', 'EX', keep) then return 'duplicate' end
+  elseif not count_once(seen, kind .. bid, keep) then
     return 'duplicate'
   end
   redis.call('HINCRBY', money, kind, 1)

@@ -1,0 +1,1 @@
+"""What does a bidder do when things break? `python -m loadtest faults`."""
