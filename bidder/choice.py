@@ -12,8 +12,18 @@ from bidder.person import Profile
 from bidder.pricing import Estimate
 
 
+class Contender(NamedTuple):
+    """A line item that may speak, before its creatives are looked at."""
+
+    line_item: LineItem
+    rate: float
+    """What turns its currency into the bid's."""
+    most_micros: int
+    """The highest value it can come to, CPM micros of the bid's currency."""
+
+
 class Candidate(NamedTuple):
-    """A line item that may speak in a slot, before it is scored."""
+    """A line item with a creative that may be shown in a slot, before it is scored."""
 
     line_item: LineItem
     creative: Creative
@@ -23,8 +33,6 @@ class Candidate(NamedTuple):
     """The trader's modifiers and the pacing, multiplied."""
     rate: float
     """What turns its currency into the bid's."""
-    most_micros: int
-    """The highest value it can come to, CPM micros of the bid's currency."""
 
 
 class Market(NamedTuple):

@@ -11,13 +11,13 @@ from zoneinfo import ZoneInfo
 
 from bidder import capping
 from bidder.campaigns.catalogue import LineItem
-from bidder.choice import Asker, Candidate, Choice, Market, Scored
+from bidder.choice import Asker, Candidate, Choice, Contender, Market, Scored
 from bidder.exchanges.profile import Exchange
 from bidder.ids import hash32
 from bidder.money import MICROS
 from bidder.openrtb.opportunity import Opportunity, Slot
 from bidder.person import History
-from bidder.pricing import Estimate, drawn, held_out, in_arm, modifier, value
+from bidder.pricing import Estimate, drawn, held_out, highest, in_arm, modifier, value
 from bidder.reasons import NoBid
 from bidder.rotation import Rotation
 from bidder.scoring import features
@@ -73,6 +73,10 @@ class Chooser:
         self._request_facts: facts.Facts | None = None
         self._facts: dict[tuple[int, tuple[int, int], ZoneInfo], facts.Facts] = {}
         self._row = features.new_row()
+        self._candidates: dict[int, Candidate | None] = {}
+        """Of the slot at hand, by index of the line item."""
+        self._scored: dict[tuple[int, int], Scored] = {}
+        """By slot and line item."""
         self._rotation = Rotation(
             serving, offer, exchange, asker.profile, asker.ledger, random, known=asker.known
         )
@@ -90,21 +94,18 @@ class Chooser:
         for slot, mask in zip(self._offer.slots, masks, strict=True):
             if not mask:
                 continue
-            self._reserve(latest)
-            latest = None
-            candidates = self._candidates(slot, mask, taken)
-            scored: dict[int, Scored] = {}
-            markets = list(self._markets(slot)) if candidates else []
+            self._candidates.clear()
+            contenders = self._contenders(mask, taken)
+            markets = list(self._markets(slot)) if contenders else []
             if not markets:
-                self._all_out(candidates, NoBid.NO_RATE, "the floor's currency")
+                self._all_out(contenders, NoBid.NO_RATE, "the floor's currency")
             for market in markets:
                 if latest is not None:
                     self._reserve(latest)
-                    candidates = self._not_capped(candidates)
-                choice = self._best(slot, market, candidates, scored)
+                choice = self._best(slot, market, contenders)
                 while choice is not None and held_out(choice.line_item.campaign, self._person):
-                    candidates = self._haunted(choice, candidates)
-                    choice = self._best(slot, market, candidates, scored)
+                    contenders = self._haunted(choice, contenders)
+                    choice = self._best(slot, market, contenders)
                 if choice is not None:
                     choice = self._drawn(choice)
                     choices.append(choice)
@@ -112,16 +113,16 @@ class Chooser:
                     latest = choice if self._known else None
         return choices
 
-    def _candidates(self, slot: Slot, mask: int, taken: set[int]) -> list[Candidate]:
-        """The line items of `mask` that may speak in `slot`, by what they can pay at most."""
+    def _contenders(self, mask: int, taken: set[int]) -> list[Contender]:
+        """The line items of `mask` that may speak, by what they can pay at most."""
         found = []
         line_items = self._serving.line_items
         for index in survivors(mask, MAX_CANDIDATES):
-            candidate = self._candidate(line_items[index], slot, taken)
-            if isinstance(candidate, Candidate):
-                found.append(candidate)
+            contender = self._contender(line_items[index], taken)
+            if isinstance(contender, Contender):
+                found.append(contender)
             else:
-                self._out(index, *candidate)
+                self._out(index, *contender)
         cut = mask.bit_count() - MAX_CANDIDATES
         if cut > 0:
             self.cut += cut
@@ -131,8 +132,8 @@ class Chooser:
         found.sort(key=_most, reverse=True)
         return found
 
-    def _candidate(self, item: LineItem, slot: Slot, taken: set[int]) -> Candidate | Refusal:
-        """The line item with a creative that fits and may be shown, or why there is none."""
+    def _contender(self, item: LineItem, taken: set[int]) -> Contender | Refusal:
+        """The line item with the most it can pay, or why it does not speak here at all."""
         advertiser = item.campaign.advertiser
         if advertiser.id32 in taken:
             return Refusal(NoBid.SAME_PAGE)
@@ -142,63 +143,78 @@ class Chooser:
             return Refusal(NoBid.NOT_IN_AUDIENCE)
         if item.arm is not None and not in_arm(item.arm, self._person or self._offer.request_id):
             return Refusal(NoBid.HELD_OUT, "another arm of the split speaks")
-        shown = self._rotation.pick(item, slot)
-        if isinstance(shown, Refusal):
-            return shown
-        creative, size, rules = shown
         factor = self._paces.get(item.campaign.id32, 1.0)
         if factor <= 0:
             return Refusal(NoBid.PACED)
-        if item.bid.modifiers:
-            factor *= modifier(item, self._facts_of(item, slot, size))
-            if factor <= 0:
-                return Refusal(NoBid.NO_VALUE, "a modifier is 0 here")
         rate = self._serving.rate(advertiser.currency, self._currency, self._now)
         if rate is None:
             bid_in = self._currency or "any currency that the request allows"
             return Refusal(NoBid.NO_RATE, f"{advertiser.currency} to {bid_in}")
-        most = int(self._serving.highest[item.index] * max(factor, 1.0) * rate)
-        return Candidate(item, creative, size, rules, factor, rate, most)
+        return Contender(item, rate, int(highest(item, factor) * rate))
 
-    def _best(
-        self,
-        slot: Slot,
-        market: Market,
-        candidates: Sequence[Candidate],
-        scored: dict[int, Scored],
-    ) -> Choice | None:
+    def _candidate(self, contender: Contender, slot: Slot) -> Candidate | None:
+        """The contender with a creative that fits and may be shown, if it has one. This is the
+        costly half, so those that cannot win are spared it."""
+        index = contender.line_item.index
+        if index not in self._candidates:
+            self._candidates[index] = self._dressed(contender, slot)
+        return self._candidates[index]
+
+    def _dressed(self, contender: Contender, slot: Slot) -> Candidate | None:
+        item = contender.line_item
+        shown = self._rotation.pick(item, slot)
+        if isinstance(shown, Refusal):
+            self._out(item.index, *shown)
+            return None
+        factor = self._paces.get(item.campaign.id32, 1.0)
+        if item.bid.modifiers:
+            factor *= modifier(item, self._facts_of(item, slot, shown.size))
+            if factor <= 0:
+                self._out(item.index, NoBid.NO_VALUE, "a modifier is 0 here")
+                return None
+        return Candidate(item, shown.creative, shown.size, shown.rules, factor, contender.rate)
+
+    def _best(self, slot: Slot, market: Market, contenders: Sequence[Contender]) -> Choice | None:
         """The candidate worth most to its advertiser. Those that cannot win are not scored."""
         best: Choice | None = None
-        for candidate in candidates:
-            index = candidate.line_item.index
+        for contender in contenders:
+            index, most = contender.line_item.index, contender.most_micros
+            too_low = most < market.floor_micros
+            beaten = best is not None and most <= best.scored.value_micros
+            if best is not None and (too_low or beaten) and self._trace is None:
+                break  # they stand in order, so no later one can do better
+            candidate = self._candidate(contender, slot)
+            if candidate is None:
+                continue
             if not self._may_use(candidate.line_item, market):
                 self._out(index, NoBid.WRONG_DEAL)
-                continue
-            if candidate.most_micros < market.floor_micros:
-                self._out(index, NoBid.BELOW_FLOOR, _short(candidate.most_micros, market, False))
-                if self._trace is None:
-                    break  # they stand in order, so no later one can do better
-                continue
-            if best is not None and candidate.most_micros <= best.scored.value_micros:
-                if self._trace is None:
-                    break
-                self._out(index, NoBid.OUTBID_BY_OURSELVES, best.line_item.path)
-                continue
-            if index not in scored:
-                scored[index] = self._score(candidate, slot)
-            worth = scored[index]
-            price = self._shaded(worth.value_micros, market, candidate.size)
-            if price <= 0:
-                reason = NoBid.BELOW_FLOOR if worth.value_micros else NoBid.NO_VALUE
-                self._out(index, reason, _short(worth.value_micros, market, True))
-            elif best is None or worth.value_micros > best.scored.value_micros:
-                if best is not None:
-                    beaten = best.line_item.index
-                    self._out(beaten, NoBid.OUTBID_BY_OURSELVES, candidate.line_item.path)
-                best = Choice(slot, market, candidate, worth, price, self._currency)
+            elif too_low:
+                self._out(index, NoBid.BELOW_FLOOR, _short(most, market, False))
+            elif beaten:
+                self._out(index, NoBid.OUTBID_BY_OURSELVES, _path(best))
             else:
-                self._out(index, NoBid.OUTBID_BY_OURSELVES, best.line_item.path)
+                best = self._better(best, slot, market, candidate)
         return best
+
+    def _better(
+        self, best: Choice | None, slot: Slot, market: Market, candidate: Candidate
+    ) -> Choice | None:
+        """This candidate as a choice if it is worth more than `best`, else `best`."""
+        index = candidate.line_item.index
+        scored = self._scored.get((slot.index, index))
+        if scored is None:
+            scored = self._scored[slot.index, index] = self._score(candidate, slot)
+        price = self._shaded(scored.value_micros, market, candidate.size)
+        if price <= 0:
+            reason = NoBid.BELOW_FLOOR if scored.value_micros else NoBid.NO_VALUE
+            self._out(index, reason, _short(scored.value_micros, market, True))
+            return best
+        if best is not None and scored.value_micros <= best.scored.value_micros:
+            self._out(index, NoBid.OUTBID_BY_OURSELVES, _path(best))
+            return best
+        if best is not None:
+            self._out(best.line_item.index, NoBid.OUTBID_BY_OURSELVES, candidate.line_item.path)
+        return Choice(slot, market, candidate, scored, price, self._currency)
 
     def _shaded(self, value_micros: int, market: Market, size: tuple[int, int]) -> int:
         """What to bid in this market for a value; 0 if it is below the floor."""
@@ -223,12 +239,12 @@ class Chooser:
         chance = shader.chance(choice.price_micros, market.floor_micros, *self._cell(market, size))
         return choice._replace(p_win=chance)
 
-    def _haunted(self, ghost: Choice, candidates: Sequence[Candidate]) -> list[Candidate]:
+    def _haunted(self, ghost: Choice, contenders: Sequence[Contender]) -> list[Contender]:
         """Who may bid in place of a choice whose campaign is silent towards this person."""
         campaign = ghost.line_item.campaign
         self.ghosts.append(self._drawn(ghost)._replace(explored=False))
         self._out(ghost.line_item.index, NoBid.HELD_OUT, "the person is in the control group")
-        return [c for c in candidates if c.line_item.campaign is not campaign]
+        return [c for c in contenders if c.line_item.campaign is not campaign]
 
     def _may_use(self, item: LineItem, market: Market) -> bool:
         """Does the line item bid in this market at all?"""
@@ -268,15 +284,11 @@ class Chooser:
         worth = int(value(item, estimate, candidate.factor) * candidate.rate)
         return Scored(worth, estimate, bytes(row))
 
-    def _reserve(self, choice: Choice | None) -> None:
+    def _reserve(self, choice: Choice) -> None:
         """From here on this bid stands in the ledger as a reservation."""
-        if choice is not None:
-            self._ledger = self._ledger.plus(choice.reservation(self._now, 1, 0, bytes(8)))
-            self._rotation.follow(self._ledger)
-
-    def _not_capped(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Whom the ledger lets speak once more."""
-        return [c for c in candidates if capping.verdict(self._ledger, c.rules) is None]
+        self._ledger = self._ledger.plus(choice.reservation(self._now, 1, 0, bytes(8)))
+        self._rotation.follow(self._ledger)
+        self._candidates.clear()
 
     def _markets(self, slot: Slot) -> Iterator[Market]:
         """The slot's deals, then its open auction; those whose floor we cannot read are left out.
@@ -338,9 +350,9 @@ class Chooser:
             found = self._facts[key] = {**self._request_facts, **own}
         return found
 
-    def _all_out(self, candidates: Sequence[Candidate], reason: NoBid, detail: Detail) -> None:
-        for candidate in candidates:
-            self._out(candidate.line_item.index, reason, detail)
+    def _all_out(self, contenders: Sequence[Contender], reason: NoBid, detail: Detail) -> None:
+        for contender in contenders:
+            self._out(contender.line_item.index, reason, detail)
 
     def _out(self, index: int, reason: NoBid, detail: Detail = "") -> None:
         if reason > self.reason:
@@ -359,5 +371,9 @@ def page_of(offer: Opportunity) -> int:
     return hash32(offer.transaction_id) if offer.transaction_id else 0
 
 
-def _most(candidate: Candidate) -> int:
-    return candidate.most_micros
+def _most(contender: Contender) -> int:
+    return contender.most_micros
+
+
+def _path(choice: Choice | None) -> str:
+    return choice.line_item.path if choice is not None else ""

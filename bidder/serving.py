@@ -13,7 +13,6 @@ from bidder.exchanges.profile import Exchange
 from bidder.ids import hash32
 from bidder.money import Rates, UnknownRate
 from bidder.pricing.market import NOTHING, Learnt
-from bidder.pricing.value import highest
 from bidder.scoring.model import Scorer
 from bidder.targeting import AudienceIndex, Index, Schedule
 
@@ -43,8 +42,6 @@ class Serving:
         self.index = Index(catalogue)
         self.audiences = AudienceIndex(catalogue)
         self.schedule = Schedule(catalogue)
-        self.highest = tuple(highest(item) for item in catalogue.line_items)
-        """By line item: the most it may value an impression at, CPM micros of its currency."""
         self.creatives = {
             creative.id32: (item, creative)
             for item in catalogue.line_items

@@ -5,7 +5,7 @@ from bidder.pricing.experiments import held_out, in_arm
 from bidder.pricing.leases import Account, Hold
 from bidder.pricing.pacing import Pacing
 from bidder.pricing.shading import Shader, drawn
-from bidder.pricing.value import Estimate, modifier, value
+from bidder.pricing.value import Estimate, highest, modifier, value
 
 __all__ = [
     "Account",
@@ -16,6 +16,7 @@ __all__ = [
     "Shader",
     "drawn",
     "held_out",
+    "highest",
     "in_arm",
     "modifier",
     "value",

@@ -61,13 +61,18 @@ def _sales(line_item: LineItem, estimate: Estimate) -> float:
     return sales + estimate.p_view if line_item.goal.view_window_seconds else sales
 
 
-def highest(line_item: LineItem) -> int:
-    """The most that `value` can be with a factor of 1, in CPM micros: what pruning compares."""
-    most = line_item.bid.max_cpm_micros
+def highest(line_item: LineItem, pace: float = 1.0) -> int:
+    """The most that `value` can come to, in CPM micros, whatever the modifiers say: what pruning
+    and budgets count on. `pace` is the campaign's part of the factor."""
+    most: float = line_item.bid.max_cpm_micros
     if line_item.goal.kind == "cpm":
         most = min(most, line_item.goal.micros)
+    for rule in line_item.bid.modifiers:
+        if rule.times > 1:
+            pace *= rule.times
+    most *= pace
     limit = line_item.campaign.advertiser.max_cpm_micros
-    return min(most, limit) if limit else most
+    return int(min(most, limit) if limit else most)
 
 
 def modifier(line_item: LineItem, facts: Mapping[str, frozenset[str]]) -> float:

@@ -1,26 +1,15 @@
 """What does it cost to find the line items that may bid? Bitmaps over 100 to 100,000 of them."""
 
 from functools import cache
-from itertools import count
 from typing import NamedTuple
 
-import orjson
 import pytest
 
-from bidder.campaigns.catalogue import Catalogue, LineItem
-from bidder.campaigns.compiling import compiled
-from bidder.campaigns.schema import Advertiser
-from bidder.ids import hash32
-from bidder.openrtb.opportunity import Opportunity, opportunity
-from bidder.openrtb.request import decode
-from bidder.people.records import parse
+from bidder.campaigns.catalogue import Catalogue
+from bidder.openrtb.opportunity import Opportunity
 from bidder.targeting import AudienceIndex, Index, Schedule, survivors
-from loadtest.bench import bodies, campaigns, people
 from loadtest.bench.micro import Timed, over
-
-DAY = 1_780_272_000
-NOW = DAY + 12 * 3600
-PER_ADVERTISER = 100
+from loadtest.bench.micro.made import NOW, PER_ADVERTISER, catalogue, offers, profile
 
 Asked = tuple[Opportunity, dict[str, int]]
 """An opportunity, and the segments of whoever is asking."""
@@ -44,37 +33,12 @@ def made(request: pytest.FixtureRequest) -> Made:
 
 @cache
 def _made(line_items: int) -> Made:
-    catalogue = _catalogue(line_items)
+    whole = catalogue(line_items)
     advertisers = max(line_items // PER_ADVERTISER, 1)
     asked = [
-        (opportunity(decode(orjson.dumps(body)), "bench"), _segments(number, advertisers))
-        for number, body in enumerate(
-            bodies.made(1, 1000, day=DAY, consent_strings=50, vendor_id=1234)
-        )
+        (offer, profile(number, advertisers).segments) for number, offer in enumerate(offers(1000))
     ]
-    return Made(catalogue, Index(catalogue), AudienceIndex(catalogue), Schedule(catalogue), asked)
-
-
-def _catalogue(line_items: int) -> Catalogue:
-    """What `workload` writes, without the files."""
-    found: list[LineItem] = []
-    for number in range(max(line_items // PER_ADVERTISER, 1)):
-        content = campaigns.advertiser(1, number, min(line_items, PER_ADVERTISER)).content
-        found += compiled(Advertiser.model_validate(content), hash32).line_items
-    found.sort(key=lambda item: -item.bid.max_cpm_micros)
-    numbers = count()
-    items = [_numbered(item, next(numbers)) for item in found]
-    return Catalogue(version="", line_items=tuple(items), campaigns=(), advertisers=(), names={})
-
-
-def _numbered(item: LineItem, index: int) -> LineItem:
-    fields = {name: getattr(item, name) for name in item.__struct_fields__}
-    return LineItem(**{**fields, "index": index})
-
-
-def _segments(number: int, advertisers: int) -> dict[str, int]:
-    line = orjson.dumps(people.person(1, number, advertisers, DAY, "buyeruid.bench"))
-    return parse(line, NOW).profile.segments
+    return Made(whole, Index(whole), AudienceIndex(whole), Schedule(whole), asked)
 
 
 def _of_request(made: Made, offer: Opportunity) -> list[int]:
