@@ -69,6 +69,9 @@ RELOAD_OK = Metric(
 MODEL = Metric("bidder_model_info", "gauge", "1 for the model in service.", ("version",))
 LOG_BYTES = Metric("bidder_log_bytes_total", "counter", "Bytes written to the event log.")
 LOG_STALLED = Metric("bidder_log_stalled", "gauge", "1 while the event log cannot be written.")
+LOG_LOST = Metric(
+    "bidder_log_lost_lines_total", "counter", "Events dropped because the log's buffer was full."
+)
 WORKER_RESTARTS = Metric("bidder_worker_restarts_total", "counter", "Workers started again.")
 STORE_RESTARTS = Metric("bidder_store_restarts_total", "counter", "Embedded stores started again.")
 WORKERS = Metric("bidder_workers", "gauge", "Workers that are up.")

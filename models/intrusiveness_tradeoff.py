@@ -37,7 +37,7 @@ SETTINGS = (
     *(Intrusiveness(ceiling=ceiling) for ceiling in (0.8, 0.6, 0.45, 0.3)),
     *(Intrusiveness(cost_cpm_micros=cost) for cost in (30_000, 100_000, 300_000)),
 )
-EUROS = 0.00003
+EUROS = 0.0001
 """Money per person and hour: little enough to be spent whatever the setting, or nearly."""
 MORNING_SECONDS = 8 * 3600
 
@@ -164,8 +164,8 @@ def _gain(point: Point, base: Point) -> tuple[float, float]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """All worlds; prints every point."""
     parser = argparse.ArgumentParser(prog="python -m models.intrusiveness_tradeoff")
-    parser.add_argument("--people", type=int, default=2500)
-    parser.add_argument("--hours", type=float, default=24.0)
+    parser.add_argument("--people", type=int, default=1000)
+    parser.add_argument("--hours", type=float, default=12.0)
     parser.add_argument("--seeds", type=int, default=5, help="fewer say little")
     parser.add_argument("--plot", type=Path, default=Path("build/tradeoff.png"))
     parser.add_argument("--out", type=Path, default=Path("build/tradeoff.json"))

@@ -47,8 +47,9 @@ SEEDS = tuple(range(1, 11))
 """Fixed before anything was run."""
 ROUNDS = 3
 MORNING_SECONDS = 7 * 3600
-LEARNING_EUROS, JUDGING_EUROS = 0.0003, 0.000125
-"""Spent per person and hour: more where there is something to learn."""
+LEARNING_EUROS, JUDGING_EUROS = 0.0003, 0.00003
+"""Spent per person and hour: more where there is something to learn; little where it counts, so
+that whoever bids can spend it, and has to choose."""
 HOLD_OUT = 0.2
 COMPARED = ("round 0", "its models, prices learnt", f"round {ROUNDS}", "best possible")
 RECIPE = train.Recipe(
@@ -256,9 +257,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/retrain"), metavar="DIR")
     parser.add_argument("--worlds", nargs="*", default=world_names(), choices=world_names())
     parser.add_argument("--seeds", type=int, nargs="*", default=SEEDS)
-    parser.add_argument("--people", type=int, default=12000, help="in the markets learnt from")
+    parser.add_argument("--people", type=int, default=10000, help="in the markets learnt from")
     parser.add_argument("--hours", type=float, default=12.0, help="of each market")
-    parser.add_argument("--judged-people", type=int, default=1500)
+    parser.add_argument("--judged-people", type=int, default=1000)
     given = parser.parse_args()
     learn = Size(given.people, given.hours, LEARNING_EUROS)
     judge = Size(given.judged_people, given.hours, JUDGING_EUROS)

@@ -201,7 +201,7 @@ class Creative(Struct, frozen=True):
     expandable: frozenset[int] = frozenset()
     """Directions it expands in (`expdir`)."""
     app: str = ""
-    """Store id of the app it is for, as `bidder.openrtb.opportunity.app_id` writes it."""
+    """Store id of the app it is for, as `bidder.openrtb.apps` writes it."""
 
 
 class Advertiser(Struct, frozen=True):

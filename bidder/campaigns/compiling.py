@@ -11,7 +11,7 @@ from bidder.campaigns.lists import Lists
 from bidder.campaigns.splits import variants
 from bidder.campaigns.vocabulary import POSITIONS, WEEKDAYS
 from bidder.money import to_micros
-from bidder.openrtb.opportunity import app_id
+from bidder.openrtb.apps import app_id
 
 Hash = Callable[[str], int]
 """Path -> 32-bit id: `bidder.ids.hash32` outside tests."""

@@ -12,7 +12,7 @@ from bidder.campaigns import catalogue, schema
 from bidder.campaigns.compiling import flights, insecure, max_cpm
 from bidder.campaigns.splits import EVERYONE, applied
 from bidder.campaigns.vocabulary import USUAL_SIZES
-from bidder.openrtb.opportunity import app_id
+from bidder.openrtb.apps import app_id
 from bidder.yamlfiles import Document, Key, Problem, nearest
 
 File = Document[schema.Advertiser]

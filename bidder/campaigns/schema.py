@@ -258,6 +258,7 @@ class Bid(Model):
     modifiers: ListOf[Modifier] = ()
 
 
+Attribute = Annotated[int, Field(ge=1, le=999)]
 Pixels = Annotated[int, Field(gt=0, le=LARGEST_SIDE)]
 
 
@@ -278,11 +279,8 @@ class Native(Model):
     icon: Picture | None = None
 
 
-Attribute = Annotated[int, Field(ge=1, le=999)]
-
-
 class Creative(Model):
-    """One ad: `size` with `image` or `html`, or `native`."""
+    """One ad: `size` with `image` or `html`, or `native`; `app` is what it has people install."""
 
     id: Id
     size: Size | None = None
@@ -301,7 +299,6 @@ class Creative(Model):
     """Shows the products the person looked at."""
     expandable: ListOf[Annotated[int, Field(ge=1, le=6)]] = ()
     app: App | None = None
-    """Of an ad for an app: its store id."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Creative":

@@ -37,7 +37,8 @@ _NO_REFERENCE = bytes(8)
 Records = npt.NDArray[np.void]
 
 MAX_RECORDS = 128
-"""Of one person: the newest, though up to `MAX_PURCHASES` purchases go before anything else."""
+"""Of one person: the newest, though up to `MAX_PURCHASES` purchases go before anything else. What
+purchases beyond these came to is kept as one sum for each advertiser."""
 MAX_PURCHASES = 64
 
 
@@ -53,6 +54,10 @@ class Kind(IntEnum):
     STORE_PURCHASE = 7
     APP_VISIT = 8
     REFUND = 9
+    EARLIER_PURCHASES = 10
+    """What became of purchases beyond `MAX_PURCHASES`: `time` is that of the last of them, `value`
+    their sum, `reference` the time of the first (high 32 bits) and how many they were. Only
+    `united` makes it."""
     SUBSCRIBED = 16
     UNSUBSCRIBED = 17
     EMAIL_SENT = 20
@@ -65,7 +70,8 @@ class Kind(IntEnum):
     PUSH_CLICKED = 30
 
 
-NAMES = {kind.name.lower(): kind for kind in Kind}
+NAMES = {kind.name.lower(): kind for kind in Kind if kind != Kind.EARLIER_PURCHASES}
+_SUM = int(Kind.EARLIER_PURCHASES)
 PURCHASES = (Kind.PURCHASE, Kind.STORE_PURCHASE)
 VISITS = (Kind.VISIT, Kind.PRODUCT, Kind.BASKET, Kind.APP_VISIT, Kind.PURCHASE)
 """What only someone on the site or in the app can do."""
@@ -123,9 +129,15 @@ def opened(raw: bytes | None) -> Records:
 def united(old: bytes | None, new: bytes) -> bytes:
     """`old` with the records of `new`: sorted, each once, at most `MAX_RECORDS`."""
     before, after = _split(old or b""), _split(new)
-    if all(before.get(key) == record for key, record in after.items()):
+    every = {**before, **after}
+    sums = {key: record for key, record in every.items() if record[4] == _SUM}
+    if sums:
+        for key in sums.keys() & before.keys():  # of the same purchases: the one that knows more
+            sums[key] = every[key] = max(before[key], every[key], key=_count)
+        every = {key: record for key, record in every.items() if not _summed(record, sums)}
+    if every == before:
         return old or b""
-    return b"".join(_newest(sorted({**before, **after}.values(), key=_order)))
+    return b"".join(_newest(sorted(every.values(), key=_order)))
 
 
 def _split(raw: bytes) -> dict[bytes, bytes]:
@@ -138,9 +150,24 @@ def _split(raw: bytes) -> dict[bytes, bytes]:
 
 
 def _identity(record: bytes) -> bytes:
+    if record[4] == _SUM:
+        return record[8:12]
     if record.endswith(_NO_REFERENCE):
         return record
     return record[8:12] + record[24:] + (b"r" if record[4] == Kind.REFUND else b"")
+
+
+def _count(record: bytes) -> int:
+    """How many purchases a record of `EARLIER_PURCHASES` stands for."""
+    return int.from_bytes(record[24:28], "little")
+
+
+def _summed(record: bytes, sums: Mapping[bytes, bytes]) -> bool:
+    """Whether a purchase is among those of which only the sum is left."""
+    earlier = sums.get(record[8:12])
+    if earlier is None or record[4] not in PURCHASES:
+        return False
+    return _number(record[:4]) <= _number(earlier[:4])
 
 
 def _order(record: bytes) -> tuple[int, int, bytes]:
@@ -151,9 +178,37 @@ def _newest(records: list[bytes]) -> list[bytes]:
     """At most `MAX_RECORDS` of these, in their order."""
     if len(records) <= MAX_RECORDS:
         return records
-    bought = [record for record in records if record[4] in PURCHASES][-MAX_PURCHASES:]
-    others = [record for record in records if record[4] not in PURCHASES]
-    return sorted([*bought, *others[-(MAX_RECORDS - len(bought)) :]], key=_order)
+    bought = [record for record in records if record[4] in PURCHASES]
+    sums = {record[8:12]: record for record in records if record[4] == _SUM}
+    many = max(len(bought) - MAX_PURCHASES, 0)
+    while 0 < many < len(bought) and bought[many][:4] == bought[many - 1][:4]:
+        many += 1  # all of one moment, so that the time of a sum says what is in it
+    for record in bought[:many]:
+        sums[record[8:12]] = _added(sums.get(record[8:12]), record)
+    kept = [*sums.values(), *bought[many:]]
+    others = [each for each in records if each[4] not in PURCHASES and each[4] != _SUM]
+    room = max(MAX_RECORDS - len(kept), 0)
+    return sorted([*kept, *others[max(len(others) - room, 0) :]], key=_order)
+
+
+def _added(earlier: bytes | None, purchase: bytes) -> bytes:
+    """The sum of earlier purchases with one more."""
+    bought = _number(purchase[:4])
+    first, last, count, value = bought, bought, 0, 0
+    if earlier is not None:
+        first, count = min(first, _number(earlier[28:])), _count(earlier)
+        last, value = max(last, _number(earlier[:4])), _number(earlier[16:24])
+    return record(
+        last,
+        Kind.EARLIER_PURCHASES,
+        _number(purchase[8:12]),
+        value_micros=value + _number(purchase[16:24]),
+        reference=first << 32 | count + 1,
+    )
+
+
+def _number(raw: bytes) -> int:
+    return int.from_bytes(raw, "little")
 
 
 def is_purchase(records: Records) -> npt.NDArray[np.bool_]:
@@ -166,7 +221,8 @@ def is_purchase(records: Records) -> npt.NDArray[np.bool_]:
 def expired(records: Records, keep: Keep, now: int) -> npt.NDArray[np.bool_]:
     """Which records are older than they may be kept."""
     life = np.where(records["kind"] >= FIRST_CONTACT, keep.contacts, keep.visits)
-    life = np.where(is_purchase(records) | (records["kind"] == Kind.REFUND), keep.orders, life)
+    orders = is_purchase(records) | np.isin(records["kind"], (Kind.REFUND, _SUM))
+    life = np.where(orders, keep.orders, life)
     old: npt.NDArray[np.bool_] = records["time"].astype(np.int64) + life <= now
     return old
 

@@ -100,10 +100,16 @@ class Orders:
 
     def __init__(self, crowd: Crowd, advertiser: int) -> None:
         rows = crowd.of(advertiser, activity.PURCHASES)
+        refunds = crowd.of(advertiser, (Kind.REFUND,))
+        sums = crowd.of(advertiser, (Kind.EARLIER_PURCHASES,))
         self.count = crowd.count(rows)
-        self.spent = crowd.total(rows) - crowd.total(crowd.of(advertiser, (Kind.REFUND,)))
+        self.spent = crowd.total(rows | sums) - crowd.total(refunds)
         self.last = crowd.latest(rows)
         self.first = crowd.earliest(rows)
+        if sums.any():
+            references = crowd.records["reference"][sums]
+            np.add.at(self.count, crowd.who[sums], (references & 0xFFFFFFFF).astype(np.int64))
+            np.minimum.at(self.first, crowd.who[sums], (references >> 32).astype(np.int64))
         before = rows & (crowd.time < self.last[crowd.who])
         self.previous = crowd.latest(before)
         self.usual_gap = (self.last - self.first) / np.maximum(self.count - 1, 1)

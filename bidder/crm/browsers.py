@@ -122,9 +122,9 @@ def visit(
     advertiser, kind = query.get("a", ""), KINDS.get(query.get("e", "page"))
     if advertiser not in advertisers or kind is None:
         return Told(400)
-    source = f"visit {advertiser}"
+    place = f"visit {advertiser}"
     if not (permission.identify and permission.target and permission.profile):
-        return Told(204, refusal=_refusal(query, cookie, source, pseudonyms))
+        return Told(204, refusal=_refusal(query, cookie, place, pseudonyms))
     value = cookie or new_cookie(random)
     current, *former = pseudonyms.of("cookie", value)
     try:
@@ -145,7 +145,7 @@ def visit(
                 former += former_login
     except ValueError:
         return Told(400)
-    change = Change((current, *logins), record, (), _proof(query, source, now), tuple(former))
+    change = Change((current, *logins), record, (), _proof(query, place, now), tuple(former))
     return Told(200, change, "" if cookie else value)
 
 

@@ -47,8 +47,14 @@ def filled(column: pa.Array) -> Flags:
 def times(column: pa.Array, zone: str, form: str | None = None) -> Read:
     """Seconds since the epoch of ISO 8601, of seconds or milliseconds, or of what `form` says.
 
-    Times without a zone are local in `zone`.
+    Times without a zone are local in `zone`. `column`: strings, or timestamps.
     """
+    if pa.types.is_timestamp(column.type):
+        local = _integers(
+            column.cast(pa.timestamp("s", column.type.tz), safe=False).cast(pa.int64())
+        )
+        good = filled(column)
+        return Read(_shifted(local, good, zone if column.type.tz is None else "UTC"), good)
     values, good = np.zeros(len(column), np.int64), np.zeros(len(column), bool)
     if form is None:
         known = [*[(one, zone) for one in _ISO], *[(one, "UTC") for one in _ZULU]]

@@ -16,6 +16,8 @@ from msgspec import Struct
 from bidder.crm.blocks import Unreadable, checked, opened
 from bidder.crm.csvrows import BLOCK_BYTES, MAX_JOINED_LINES, MAX_ROW_BYTES, Layout, layout
 
+TAIL_BYTES = 1 << 18
+"""So much of the end of a portion usually tells where to cut."""
 _QUOTE, _NEWLINE = ord('"'), ord("\n")
 GIVE_UP_BYTES = 4 * BLOCK_BYTES
 """So long a stretch where every few lines have an odd number of quotes is cut anywhere."""
@@ -107,9 +109,19 @@ def _safe_cut(text: bytes) -> int:
     where there is none in the last lines, after them.
     """
     end = text.rfind(b"\n") + 1
-    if b'"' not in text or not end:
+    if not end or b'"' not in text:
         return end
-    raw = np.frombuffer(text, np.uint8)[:end]
+    start = text.find(b"\n", max(end - TAIL_BYTES, 0)) + 1
+    cut = _cut_in(text[start:end], MAX_JOINED_LINES) if end > TAIL_BYTES and start < end else 0
+    if cut:
+        return start + cut
+    cut = _cut_in(text[:end], 0)
+    return cut or (end if len(text) > GIVE_UP_BYTES else 0)
+
+
+def _cut_in(text: bytes, least: int) -> int:
+    """The same in whole lines, after at least so many of them; 0 = nowhere."""
+    raw = np.frombuffer(text, np.uint8)
     ends = np.flatnonzero(raw == _NEWLINE)
     starts = np.concatenate([[0], ends[:-1] + 1])
     odd = np.flatnonzero(np.add.reduceat(raw == _QUOTE, starts, dtype=np.int32) & 1)
@@ -118,6 +130,6 @@ def _safe_cut(text: bytes) -> int:
         if cut - line > MAX_JOINED_LINES:
             break
         cut = line
-    if cut == 0:
-        return end if len(text) > GIVE_UP_BYTES else 0
-    return int(starts[cut]) if cut < len(starts) else end
+    if cut < least:
+        return 0
+    return int(starts[cut]) if cut < len(starts) else len(text)

@@ -57,10 +57,11 @@ def _row_group(portion: Portion) -> Iterator[Block]:
 
 
 def _text(column: pa.Array) -> pa.Array:
+    """A column as text; timestamps stay what they are."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if pa.types.is_timestamp(column.type) and column.type.tz is not None:
-        column = column.cast(pa.timestamp(column.type.unit, "UTC"))
+    if pa.types.is_timestamp(column.type):
+        return column  # text only where it is not read as a time
     try:
         return column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):

@@ -168,8 +168,12 @@ class _Rows:
         self.tally.outdated += int(old.sum())
         self.records, self.who = rows[~old], primary[chosen][~old]
 
-    def _column(self, name: str | None) -> pa.Array | None:
-        return self._block.columns.get(name) if name is not None else None
+    def _column(self, name: str | None, time: bool = False) -> pa.Array | None:
+        """A column as text; as `columns.times` takes it where `time` says so."""
+        found = self._block.columns.get(name) if name is not None else None
+        if found is None or time or pa.types.is_string(found.type):
+            return found
+        return found.cast(pa.string())
 
     def _reject(self, rows: Any, why: Why | Callable[[int], Why]) -> None:
         """Refuse these rows, each once."""
@@ -219,7 +223,7 @@ class _Rows:
         """What the rows say that people told us, and since when they are known."""
         given, told, now = self._source.columns, self.told, self._taker.now
         if given.time is not None and self._source.event is None and not self._source.events:
-            texts = self._column(given.time)
+            texts = self._column(given.time, time=True)
             if texts is not None:
                 zone = self._taker.mapping.timezone
                 since = columns.times(texts, zone, self._source.time_format)
@@ -229,7 +233,10 @@ class _Rows:
         if objections is not None:
             for row in np.flatnonzero(columns.yes(objections) & self._good).tolist():
                 told.append((int(primary[row]), Profile(opted_out=True)))
-        proofs, since_texts = self._column(given.consent), self._column(given.consent_time)
+        proofs, since_texts = (
+            self._column(given.consent),
+            self._column(given.consent_time, time=True),
+        )
         if proofs is None or since_texts is None:
             return
         when = columns.times(since_texts, self._taker.mapping.timezone, self._source.time_format)
@@ -260,7 +267,7 @@ class _Rows:
 
     def _times(self) -> Numbers:
         column, form = self._source.columns.time, self._source.time_format
-        texts = self._column(column)
+        texts = self._column(column, time=True)
         assert column is not None
         if texts is None:
             self._reject(np.ones(self._size, bool), (column, "no time: there is no such column"))

@@ -105,7 +105,7 @@ class Writer:
     ) -> Written:
         """Judge these people again: segments that no longer hold and records too old drop out.
 
-        `on`: person -> on which of `lists` they are; those of `lists` that are not named they leave.
+        `on`: person -> on which of `lists` they are; they leave the others of `lists`.
         """
         written = Written()
         states = await self._states([Person(pid, False) for pid in people])

@@ -2,16 +2,20 @@
 
 `<directory>/forgotten.jsonl` holds the mark of a person and until when what the log says of them is
 forgotten: for good, where they were erased or objected to profiling; until a moment, where they
-came back after it. The last line about a mark counts. Lines are only ever added, so that a reader
-takes up what is new between two lines of the log.
+came back after it. The last line about a mark counts. Lines are added, so that a reader takes up
+what is new between two lines of the log, and go in one step when all that the log could say of them
+is gone too (`prune`).
 
 A forgotten event is one as of somebody who never permitted anything: it keeps what the accounts and
 the counts need, and nothing that singles the person out (see `FORGOTTEN_FIELDS`).
 """
 
+import fcntl
 import math
 import os
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +27,7 @@ from bidder.events.schema import Event
 from bidder.tombstones import Tombstones
 
 FILE = "forgotten.jsonl"
+LOCK = "forgotten.lock"
 MOST_CACHED = 65536
 FORGOTTEN_FIELDS: Mapping[str, Any] = {
     "person": "",
@@ -54,6 +59,8 @@ class Entry(Struct, frozen=True, omit_defaults=True):
     mark: str
     until: float | None = None
     """Events before this time are forgotten; None = all."""
+    at: float = 0.0
+    """When the line was added, seconds since the epoch; 0 = by an older version."""
 
 
 _decoder = msgspec.json.Decoder(Entry)
@@ -62,13 +69,19 @@ _decoder = msgspec.json.Decoder(Entry)
 class Forgotten:
     """The list of one log directory. Not for two threads at once."""
 
-    def __init__(self, directory: Path, tombstones: Tombstones | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        tombstones: Tombstones | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         """Without `tombstones` their keys are looked up as the settings say, when first needed.
 
         Nothing is read before `refresh`.
         """
         self._path = directory / FILE
         self._state = directory.parent
+        self._wall = wall
         self._tombstones = tombstones
         self._until: dict[str, float] = {}
         self._known: dict[str, float] = {}
@@ -102,8 +115,8 @@ class Forgotten:
         self._inode, self._read_bytes = status.st_ino, self._read_bytes + whole
         self._known.clear()
 
-    def covers(self, person: str, time: float) -> bool:
-        """Whether what happened to `person` at `time` is forgotten."""
+    def covers(self, person: str, at: float) -> bool:
+        """Whether what happened to `person` at this time is forgotten."""
         if not self._until or not person:
             return False
         until = self._known.get(person)
@@ -113,7 +126,7 @@ class Forgotten:
             marks = self._marks().of_person(person)
             until = max((self._until.get(mark, -math.inf) for mark in marks), default=-math.inf)
             self._known[person] = until
-        return time < until
+        return at < until
 
     def add(self, people: Iterable[str], until: float | None = None) -> None:
         """Forget these people, on the disk before it returns. Raises `OSError`."""
@@ -121,16 +134,61 @@ class Forgotten:
 
     def add_marks(self, marks: Mapping[str, float | None]) -> None:
         """The same for marks, such as other hosts made."""
-        lines = b"".join(_encoder.encode(Entry(m, until)) + b"\n" for m, until in marks.items())
+        at = self._wall()
+        lines = b"".join(
+            _encoder.encode(Entry(mark, until, at)) + b"\n" for mark, until in marks.items()
+        )
+        with self._alone():
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
+            try:
+                torn = os.fstat(fd).st_size and os.pread(fd, 1, os.fstat(fd).st_size - 1) != b"\n"
+                os.write(fd, b"\n" * bool(torn) + lines)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        self.refresh()
+
+    def prune(self, keep_seconds: float) -> int:
+        """Take off the list what was added longer ago: no line of the log is as old any more. How
+        many lines that were. Raises `OSError`."""
+        now, gone = self._wall(), 0
+        with self._alone():
+            if not self._path.exists():
+                return 0
+            lines = []
+            for line in self._path.read_bytes().splitlines():
+                try:
+                    entry = _decoder.decode(line)
+                except msgspec.MsgspecError:
+                    gone += 1
+                    continue
+                if entry.at and entry.at + keep_seconds < now:
+                    gone += 1
+                else:  # of an older version: it counts from now
+                    lines.append(_encoder.encode(Entry(entry.mark, entry.until, entry.at or now)))
+            if gone:
+                self._replace(b"".join(line + b"\n" for line in lines))
+        self.refresh()
+        return gone
+
+    def _replace(self, content: bytes) -> None:
+        made = self._path.with_name(FILE + ".new")
+        with made.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        made.replace(self._path)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While no other process adds to the list or prunes it."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
+        fd = os.open(self._path.with_name(LOCK), os.O_RDWR | os.O_CREAT, 0o640)
         try:
-            torn = os.fstat(fd).st_size and os.pread(fd, 1, os.fstat(fd).st_size - 1) != b"\n"
-            os.write(fd, b"\n" * bool(torn) + lines)
-            os.fsync(fd)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
         finally:
             os.close(fd)
-        self.refresh()
 
     def has(self, mark: str, until: float | None) -> bool:
         """Whether the list says just this of a mark."""

@@ -44,7 +44,7 @@ class Applier:
         cells: Metrics,
         ledger_seconds: int,
         billing_seconds: dict[str, int],
-        on_refused: Callable[[Notice, str], None] | None = None,
+        on_refused: Callable[[Notice, str], None] = lambda event, problem: None,
     ) -> None:
         """`on_refused` is told of each notice that the store refuses, and why."""
         self._scripts = scripts
@@ -73,8 +73,7 @@ class Applier:
         except ScriptError as problem:
             self._metrics.inc(metrics.APPLIED, kind, "failed")
             _log.error("%s of bid %s cannot be applied: %s", kind, event.bid_id, problem)
-            if self._on_refused is not None:
-                self._on_refused(event, str(problem))
+            self._on_refused(event, str(problem))
 
     async def _count(self, event: Notice, now: int) -> str:
         """What makes the event new or a duplicate."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 from msgspec.structs import replace
 
@@ -22,7 +23,6 @@ from bidder.events.schema import (
     BillingEvent,
     ImpressionEvent,
     LossEvent,
-    Notice,
 )
 from bidder.money import impression_cost
 from bidder.notices.applying import Applier
@@ -35,7 +35,8 @@ from bidder.store.links import Links
 REACH_SECONDS = SEEN_SECONDS - 86400
 """How far back the log can be told again: the store must still know what it has counted."""
 BATCH = 500
-_MONEY = BillingEvent | ImpressionEvent | LossEvent
+_Money = BillingEvent | ImpressionEvent | LossEvent
+"""What `_is_money` lets through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +116,7 @@ async def reconcile(
 def _notices(log: Path, now: float) -> Iterator[AnyEvent]:
     """The notices about money, without the people."""
     for event in read(log, now - REACH_SECONDS, wanted=_is_money):
-        if isinstance(event, _MONEY):
-            yield replace(event, person="")
+        yield replace(cast(_Money, event), person="")
 
 
 def _is_money(line: bytes) -> bool:
@@ -137,16 +137,17 @@ def _read(
             if event.time + longest > now:
                 _open(event, campaigns, hold_seconds, now, open_bids)
             continue
-        if isinstance(event, Notice):
-            open_bids.pop(event.bid_id, None)
-        costs = isinstance(event, BillingEvent) or (
-            isinstance(event, ImpressionEvent) and event.bills
-        )
-        if costs and isinstance(event, _MONEY) and event.bid_id not in billed:
-            billed[event.bid_id] = None
-            if event.bid_time >= oldest + 2 * 86400:
-                place = logged[event.ids[1], event.day]
-                place.micros += 0 if isinstance(event, LossEvent) else event.cost_micros
+        notice = cast(_Money, event)
+        open_bids.pop(notice.bid_id, None)
+        if isinstance(notice, LossEvent) or (
+            isinstance(notice, ImpressionEvent) and not notice.bills
+        ):
+            continue
+        if notice.bid_id not in billed:
+            billed[notice.bid_id] = None
+            if notice.bid_time >= oldest + 2 * 86400:
+                place = logged[notice.ids[1], notice.day]
+                place.micros += notice.cost_micros
                 place.impressions += 1
     open_: dict[tuple[int, str], tuple[int, int, int]] = {}
     for owner, cost, until in open_bids.values():

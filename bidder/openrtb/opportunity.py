@@ -8,6 +8,7 @@ import json
 
 from msgspec import Struct
 
+from bidder.openrtb.apps import app_id
 from bidder.openrtb.countries import alpha_2
 from bidder.openrtb.request import (
     Banner,
@@ -359,17 +360,6 @@ def _domain(place: Inventory) -> str:
 
 def _bare(domain: str) -> str:
     return domain.strip().lower().rstrip(".").removeprefix("www.")
-
-
-def app_id(text: str) -> str:
-    """A store id in one spelling: in lower case, and iOS numbers without the ``id`` of their URL.
-
-    Android's names tell capitals apart, but no two apps differ in them alone, and lists of blocked
-    apps are written carelessly.
-    """
-    text = text.strip().lower()
-    number = text.removeprefix("id")
-    return number if number.isdecimal() else text
 
 
 def _domains(listed: list[str] | None) -> frozenset[str]:

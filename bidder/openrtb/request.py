@@ -5,20 +5,13 @@ that 2.5 keeps in an `ext` is moved to its 2.6 place. An optional field of an un
 if it were absent; only `id`, `imp` and `imp.id` are worth refusing a request for (§3.2).
 """
 
-import json
-from contextlib import suppress
-from functools import cache
-from types import NoneType, UnionType
-from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-T = TypeVar("T", bound=Struct)
-
-
-class InvalidRequest(ValueError):
-    """The body is not an OpenRTB request; the message names the place."""
+from bidder.openrtb.tolerant import InvalidRequest as InvalidRequest
+from bidder.openrtb.tolerant import tolerant
 
 
 class Wire(Struct, gc=False):
@@ -271,7 +264,7 @@ def decode(body: bytes) -> BidRequest:
     try:
         request = _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        request = _decode_odd(body)
+        request = tolerant(BidRequest, body)
     if not request.id:
         raise InvalidRequest("id is missing")
     if not request.imp:
@@ -302,108 +295,3 @@ def _fold(request: BidRequest) -> None:
     source = request.source
     if source is not None and source.schain is None and source.ext is not None:
         source.schain = source.ext.schain
-
-
-def _decode_odd(body: bytes) -> BidRequest:
-    """The slow road: read what can be read, and drop each optional field that cannot."""
-    try:
-        value = json.loads(body.decode("utf-8-sig", "replace"), parse_constant=_refuse_constant)
-        return _tolerant(BidRequest, value, "request")
-    except (ValueError, RecursionError, OverflowError) as error:
-        raise InvalidRequest(str(error)) from None
-
-
-def _refuse_constant(name: str) -> None:
-    raise InvalidRequest(f"{name} is not JSON")
-
-
-class _Field(NamedTuple):
-    name: str
-    written: str
-    """Its name in JSON."""
-    required: bool
-    kind: Any
-
-
-@cache  # msgspec works the fields out anew each time, for which it takes 0.2 ms
-def _fields(kind: type[Struct]) -> tuple[_Field, ...]:
-    hints = get_type_hints(kind)
-    return tuple(
-        [
-            _Field(field.name, field.encode_name, field.required, hints[field.name])
-            for field in msgspec.structs.fields(kind)
-        ]
-    )
-
-
-def _tolerant(kind: type[T], value: Any, place: str) -> T:
-    """`value` as a `kind` of struct, without the optional fields that do not fit."""
-    if not isinstance(value, dict):
-        raise InvalidRequest(f"{place} should be an object")
-    fields: dict[str, Any] = {}
-    for field in _fields(kind):
-        if field.written not in value:
-            if field.required:
-                raise InvalidRequest(f"{place}.{field.name} is missing")
-            continue
-        try:
-            fields[field.name] = _fit(field.kind, value[field.written], f"{place}.{field.name}")
-        except (InvalidRequest, msgspec.ValidationError):
-            if field.required:
-                raise InvalidRequest(f"{place}.{field.name} cannot be read") from None
-    return kind(**fields)
-
-
-def _fit(kind: Any, value: Any, place: str) -> Any:
-    """`value` as `kind`: a scalar, a struct, a list of either, or whichever fits of several."""
-    if isinstance(kind, UnionType):
-        return _fit_one(get_args(kind), value, place)
-    if get_origin(kind) is list:
-        (item,) = get_args(kind)
-        if not _is_struct(item):
-            return _readable(item, value, place)
-        if not isinstance(value, list):
-            raise InvalidRequest(f"{place} should be a list")
-        return [_fit(item, one, f"{place}[{i}]") for i, one in enumerate(value)]
-    if _is_struct(kind):
-        return _tolerant(kind, value, place)
-    if isinstance(value, str):
-        plain = value.encode("utf-8", "replace").decode()
-        if (plain != value or "\ufffd" in value) and place.endswith(".id"):
-            raise InvalidRequest(f"{place} has half a character, which cannot be sent back")
-        value = plain
-    return msgspec.convert(value, kind, strict=False)
-
-
-def _is_struct(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Struct)
-
-
-def _readable(kind: Any, value: Any, place: str) -> list[Any]:
-    """What can be read of a list of scalars; one that stands alone is a list of it.
-
-    Of what a publisher blocks, nothing is lost because something beside it is odd. A number among
-    texts, such as the id of a seat, is its digits.
-    """
-    found = []
-    for one in value if isinstance(value, list) else [value]:
-        if kind is str and type(one) is int:
-            one = str(one)
-        with suppress(InvalidRequest, msgspec.ValidationError):
-            found.append(_fit(kind, one, place))
-    if not found and value != []:
-        raise InvalidRequest(f"{place} cannot be read")
-    return found
-
-
-def _fit_one(kinds: tuple[Any, ...], value: Any, place: str) -> Any:
-    """`value` as the first of `kinds` that it fits. Raises what the last of them raises."""
-    if value is None:
-        return None
-    *others, last = [kind for kind in kinds if kind is not NoneType]
-    for kind in others:
-        try:
-            return _fit(kind, value, place)
-        except (InvalidRequest, msgspec.ValidationError):
-            continue
-    return _fit(last, value, place)

@@ -2,8 +2,9 @@
 
 With the distribution of values and prices known, one multiplier spends a given rate per auction.
 Solving for it again whenever asked, from the budget and the auctions that are left, corrects every
-surprise on the way: too much spent lowers it, a quiet stretch raises it. With a budget that binds,
-bidding multiplier x value is the optimal dual solution (Balseiro and Gur 2019).
+surprise on the way: too much spent lowers it, a quiet stretch raises it. `Solver` also learns on
+the way whether this stretch is dearer than usual, and takes the rest of it to be so too. With a
+budget that binds, bidding multiplier x value is the optimal dual solution (Balseiro and Gur 2019).
 """
 
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+CONFIDENCE = 0.1
+"""What is usual counts as if this share of the budget had been spent as expected."""
 STEPS = 400
 """Multipliers tried where bids have to be worked out for each (first price)."""
 
@@ -34,6 +37,34 @@ class SpendCurve:
         """
         wanted = np.maximum(budget_left, 0) / auctions_left
         found: Floats = np.interp(wanted, self.spends, self.multipliers)
+        return found
+
+    def spend(self, multiplier: Floats) -> Floats:
+        """What a multiplier is expected to spend per auction."""
+        found: Floats = np.interp(multiplier, self.multipliers, self.spends)
+        return found
+
+
+class Solver:
+    """Solves before every auction of a stretch, for one budget or many at once."""
+
+    def __init__(self, curve: SpendCurve, budget: Floats) -> None:
+        """`budget`: what there is to spend at the start of each."""
+        self._curve = curve
+        self._budget = budget.copy()
+        self._expected = np.zeros_like(budget)
+
+    def multiplier(self, budget_left: Floats, auctions_left: Floats | float) -> Floats:
+        """For the next auction of each. What was spent so far beside what was expected tells how
+        much dearer than usual the auctions are."""
+        usual = CONFIDENCE * self._budget
+        spent = self._budget - budget_left
+        known = usual + self._expected > 0
+        dearer = np.divide(
+            usual + spent, usual + self._expected, out=np.ones_like(usual), where=known
+        )
+        found = self._curve.multiplier(budget_left / dearer, auctions_left)
+        self._expected += self._curve.spend(found)
         return found
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from bidder import metrics
 from bidder.campaigns.catalogue import Campaign
+from bidder.crm.rights.spreading import LATE_SECONDS
 from bidder.events import keeping
+from bidder.events.forgotten import Forgotten
 from bidder.events.log import EventLog
 from bidder.events.reading import Tail
 from bidder.events.schema import BillingEvent, decode
@@ -124,3 +126,4 @@ class Follower:
     def keep(self) -> None:
         """Compress what is applied, delete what is too old. Slow: call it in a thread."""
         keeping.keep(self._directory, self._keep_days, time.time())
+        Forgotten(self._directory).prune(self._keep_days * keeping.DAY_SECONDS + LATE_SECONDS)

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,7 +19,7 @@ from aiohttp import web
 from bidder import metrics, settings
 from bidder.campaigns.catalogue import Campaign
 from bidder.crm import setup
-from bidder.crm.rights.spreading import spread
+from bidder.crm.rights.spreading import LATE_SECONDS, spread
 from bidder.events.forgotten import Forgotten
 from bidder.events.log import EventLog, LogUnavailable
 from bidder.events.refused import noting
@@ -275,11 +276,15 @@ class Supervisor:
         forgotten = Forgotten(self._settings.state_dir / "events")
 
         async def learn() -> None:
-            await spread(links, forgotten)
+            await spread(links, forgotten, time.time(), self._forget_seconds())
 
         learning = asyncio.create_task(self._every(SPREAD_SECONDS, learn))
         stack.callback(learning.cancel)
         return people_ops.routes(desk, self._names, lambda request: bears(request, token))
+
+    def _forget_seconds(self) -> float:
+        """For how long the log may still hold, or get, lines about somebody."""
+        return self._settings.log.keep + LATE_SECONDS
 
     async def _crm_calls(self, stack: AsyncExitStack, token: str) -> list[web.RouteDef]:
         """The calls of the CRM, and the tasks that write what comes in about people."""

@@ -27,6 +27,7 @@ PIXEL = bytes.fromhex(
 _NO_STORE = {"Cache-Control": "no-store, max-age=0"}
 _PIXEL_HEADERS = {**_NO_STORE, "Content-Type": "image/gif"}
 CLICK_PARAMETER = "cid"
+_FROM_BROWSERS: frozenset[Kind] = frozenset({"impression", "click"})
 NOTICES: Mapping[str, Kind] = {
     "/notice/win": "win",
     "/notice/loss": "loss",
@@ -62,7 +63,11 @@ class Tracking:
         self._orders = orders
 
     async def answer(self, kind: Kind, query: Mapping[str, str]) -> Answer:
-        """The answer to one notice. 503 asks for it again: it could not be logged."""
+        """The answer to one notice. 503 asks for it again: it could not be logged.
+
+        Exchanges send it again; browsers do not, and before a click's answer sits a person. So what
+        a browser tells stays in memory until the disk takes it, and a click is redirected anyway.
+        """
         serving = self._engine.serving
         names = serving.catalogue.names
         desk = Desk(self._tokens, serving.exchanges_by_id, names, self._orders)
@@ -75,7 +80,11 @@ class Tracking:
             await self._log.commit(event)
         except LogUnavailable:
             self._metrics.inc(metrics.NOTICES, kind, "not_logged")
-            return Answer(503, headers={"Retry-After": "1"})
+            if kind in _FROM_BROWSERS:
+                self._log.append(event)
+            if kind != "click":
+                return Answer(503, headers={"Retry-After": "1"})
+            return self._accepted(kind, event, query)
         self._metrics.inc(metrics.NOTICES, kind, "logged")
         return self._accepted(kind, event, query)
 

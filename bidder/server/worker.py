@@ -318,6 +318,8 @@ class Worker:
     async def _report(self) -> None:
         written = self._log.written_bytes
         self._metrics.inc(metrics.LOG_BYTES, by=written - self._metrics.get(metrics.LOG_BYTES))
+        lost = self._log.lost_lines
+        self._metrics.inc(metrics.LOG_LOST, by=lost - self._metrics.get(metrics.LOG_LOST))
         self._metrics.set(metrics.LOG_STALLED, self._log.stalled)
         self._channel.send(Cells(self._metrics.snapshot()))
 

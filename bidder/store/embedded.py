@@ -37,6 +37,7 @@ _OPTIONS = {
     "save": "",
     "appendonly": "yes",
     "appendfsync": "everysec",
+    "auto-aof-rewrite-min-size": "256mb",  # at each doubling from 64 an import pays for five
     "maxmemory-policy": "noeviction",  # an evicted ledger would lift every cap
     "unixsocketperm": "700",
 }

@@ -66,7 +66,9 @@ def certify(
 def table(url: str, verdicts: list[Verdict]) -> Table:
     """The verdicts for people: failures say what was seen and where the rule stands."""
     failed = sum(verdict.outcome == "FAIL" for verdict in verdicts)
+    skipped = sum(verdict.outcome == "skip" for verdict in verdicts)
     result = f"{failed} of {len(verdicts)} rules broken" if failed else "accepted"
+    result += f", {skipped} not tried" if skipped else ""
     shown = Table(title=f"{url}: {result}")
     shown.add_column("", no_wrap=True)
     shown.add_column("rule", no_wrap=True)

@@ -4,6 +4,7 @@ A rule is a coroutine decorated with `rule`; it returns nothing when the bidder 
 `Failed` with what was seen when not, and `Skipped` where there is nothing to judge.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -14,6 +15,9 @@ from loadtest.exchange.lawful import Json, bids_of
 
 from .samples import fresh
 from .wire import Answer, Target, ask
+
+AGAIN_SECONDS = (0.0, 0.2, 0.5)
+"""A bidder that bids on nothing is asked again: after a pause it may have little money at hand."""
 
 
 class Failed(Exception):
@@ -50,12 +54,14 @@ class Trial:
     async def bid(self) -> tuple[Json, Json]:
         """A request and its answer with a bid. Raises `Skipped` if there is none to be had."""
         tried = self.requests if self._winner is None else [self._winner, *self.requests]
-        for request in tried:
-            asked = fresh(request)
-            answer = await self.bid_on(asked)
-            if answer is not None:
-                self._winner = request
-                return asked, answer
+        for pause in AGAIN_SECONDS:
+            await asyncio.sleep(pause)
+            for request in tried:
+                asked = fresh(request)
+                answer = await self.bid_on(asked)
+                if answer is not None:
+                    self._winner = request
+                    return asked, answer
         raise Skipped("no bid on any request; give one it bids on with --request")
 
 

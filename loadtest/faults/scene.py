@@ -7,7 +7,7 @@ from random import Random
 from loadtest.faults.installation import Installation
 from loadtest.faults.traffic import Traffic
 
-SIGN_SECONDS = 10.0
+SIGN_SECONDS = 30.0
 _LOOK_SECONDS = 0.1
 
 

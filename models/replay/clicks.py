@@ -55,6 +55,13 @@ def pooled(found: Sequence[Outcome], rival: str = "linear") -> float | None:
     return float(mine / theirs) if theirs else None
 
 
+def pooled_predicted(found: Sequence[Outcome]) -> float | None:
+    """The same of clicks as predicted, the sum of pctr over what was won: less a matter of luck."""
+    theirs = sum(outcome.played["linear"].predicted.sum() for outcome in found)
+    mine = sum(outcome.played["ours"].predicted.sum() for outcome in found)
+    return float(mine / theirs) if theirs else None
+
+
 def interval(
     found: Sequence[Outcome], draws: int, seed: int, rival: str = "linear"
 ) -> tuple[float, float] | None:

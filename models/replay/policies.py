@@ -1,7 +1,8 @@
 """How does each policy bid, and on what is it tuned? Constant and linear bidding, and ours.
 
 Ours is the project's pricing: `value` from a CPC goal, times the multiplier that `resolving` finds
-from the budget and the auctions left, shaded by `winrate` where the winner pays its bid. Nothing
+from the budget and the auctions left, and from how dear the episode has been so far, shaded by
+`winrate` where the winner pays its bid. Nothing
 here ever looks at the auctions that are judged on.
 """
 
@@ -23,7 +24,7 @@ from bidder.campaigns.catalogue import (
     Where,
 )
 from bidder.campaigns.catalogue import Campaign as Booked
-from bidder.pricing.resolving import SpendCurve, first_price_curve, second_price_curve
+from bidder.pricing.resolving import Solver, SpendCurve, first_price_curve, second_price_curve
 from bidder.pricing.value import Estimate, value
 from bidder.pricing.winrate import WinRate, blend, win_rate
 from models.replay.logs import MICROS_PER_UNIT, Auctions, Campaign, Floats
@@ -125,10 +126,14 @@ def ours(campaign: Campaign, mode: Mode) -> Callable[[Auctions], Policy]:
 
     def on(auctions: Auctions) -> Policy:
         values = worth(auctions.pctr)
+        solver = Solver(curve, np.zeros(len(auctions)))
 
         def bid(t: int, left: Floats) -> Floats:
+            nonlocal solver
+            if t == 0:
+                solver = Solver(curve, left)
             remaining = np.maximum(auctions.lengths - t, 1).astype(np.float64)
-            paced = curve.multiplier(left, remaining) * values[:, t]
+            paced = solver.multiplier(left, remaining) * values[:, t]
             return paced if shade is None else shade.bids(auctions.pctr[:, t], paced)
 
         return bid

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from models.replay.clicks import POLICIES, Outcome, interval, pooled
+from models.replay.clicks import POLICIES, Outcome, interval, pooled, pooled_predicted
 from models.replay.logs import MICROS_PER_UNIT
 from models.replay.market import Mode
 from models.replay.surplus import Surplus
@@ -31,6 +31,7 @@ def summary(found: Sequence[Outcome], surpluses: Sequence[Surplus], mode: Mode) 
         "mode": mode,
         "pooled_ratio": pooled(found),
         "interval": None if between is None else list(between),
+        "pooled_predicted_ratio": pooled_predicted(found),
         "pooled_ratio_over_constant": pooled(found, "constant"),
         "clicks": {p: sum(float(o.played[p].clicks.sum()) for o in found) for p in POLICIES},
         "campaigns": campaigns,

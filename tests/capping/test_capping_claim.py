@@ -15,6 +15,7 @@ from bidder.capping import (
     Record,
     Reservation,
     absorb,
+    absorb_all,
     claim,
     record,
     release,
@@ -211,6 +212,22 @@ async def test_absorbing_a_contact_twice_counts_it_once(any_links: Links) -> Non
     assert await absorb(Scripts(any_links), "p", [contact], NOW, TTL) == 0
     ledger = await held_at(any_links, "p", NOW)
     assert ledger.exposures(ADVERTISER, 20, 1 << Channel.EMAIL) == [NOW - 60]
+
+
+async def test_contacts_of_many_are_absorbed_at_once_wherever_they_went(any_links: Links) -> None:
+    def contact(number: int) -> bytes:
+        return Record(
+            time=NOW - number, kind=Kind.IMPRESSION, channel=Channel.SMS, advertiser=20,
+            campaign=0, line_item=0, creative=0, bid_key=number.to_bytes(8, "big"),
+        ).pack()  # fmt: skip
+
+    await any_links.bulk([("SET", keys.alias("gone"), "kept")])
+    people = [("p", [contact(1), contact(2)]), ("gone", [contact(3)]), ("q", [contact(4)])]
+    for _ in range(2):
+        await absorb_all(Scripts(any_links), people, NOW, TTL)
+    found = {who: (await held_at(any_links, who, NOW)).records() for who in ("p", "kept", "q")}
+    assert {who: len(records) for who, records in found.items()} == {"p": 2, "kept": 1, "q": 1}
+    assert (await held_at(any_links, "gone", NOW)).raw == b""
 
 
 @real_store

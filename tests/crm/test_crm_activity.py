@@ -15,7 +15,10 @@ from bidder.crm.activity import (
     record,
     united,
 )
+from bidder.crm.deriving import derived
+from bidder.crm.segments import NONE
 from bidder.orders import Orders
+from bidder.person import Profile
 
 records = st.builds(
     lambda time, kind, value: record(time, kind, 7, value_micros=value),
@@ -80,3 +83,47 @@ def test_each_kind_is_kept_for_its_own_time() -> None:
 def test_a_torn_value_is_read_up_to_the_tear() -> None:
     whole = record(1, Kind.VISIT, 7)
     assert [event.kind for event in events(whole + whole[:5], {7: "shop"})] == ["visit"]
+
+
+def _orders(first: int, last: int) -> list[bytes]:
+    number = Orders(b"key").number
+    return [
+        record(at, Kind.PURCHASE, 7, value_micros=at, reference=number(f"W-{at}", 7))
+        for at in range(first, last)
+    ]
+
+
+def _said(raw: bytes) -> tuple[int, int, int]:
+    found = derived([Profile()], [raw], NONE, {}, 1000)[0]
+    return found.orders, found.spent_micros, found.last_order
+
+
+def test_what_more_purchases_than_are_kept_came_to_is_known() -> None:
+    every = [*_orders(100, 300), *[record(at, Kind.VISIT, 7) for at in range(100, 300)]]
+    raw = united(None, b"".join(every))
+    assert len(raw) <= RECORD_BYTES * MAX_RECORDS
+    assert _said(raw) == (200, sum(range(100, 300)), 299)
+
+
+@given(st.lists(st.integers(70, 199), max_size=4), st.booleans())
+def test_sums_do_not_depend_on_how_purchases_came(ends: list[int], again: bool) -> None:
+    every = _orders(0, 200)
+    raw = None
+    for end in [*sorted(ends), 200]:  # each report holds all up to then, as a CRM's exports do
+        raw = united(raw, b"".join([*every[:end], *_visits(130)]))
+    if again:
+        raw = united(raw, b"".join(every))
+        raw = united(raw, united(None, b"".join([*every, *_visits(130)])))
+    assert raw is not None
+    assert _said(raw) == (200, sum(range(200)), 199)
+
+
+def test_one_order_after_the_other_adds_up() -> None:
+    raw = united(None, b"".join(_visits(128)))
+    for one in _orders(0, 150):
+        raw = united(raw, one)
+    assert _said(raw) == (150, sum(range(150)), 149)
+
+
+def _visits(count: int) -> list[bytes]:
+    return [record(500 + at, Kind.VISIT, 7) for at in range(count)]

@@ -8,6 +8,7 @@ from random import Random
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec.structs import replace
 
 from bidder import ids
 from bidder.campaigns import catalogue
@@ -17,7 +18,7 @@ from bidder.ids import hash32
 from bidder.metrics import Metrics
 from bidder.money import impression_cost
 from bidder.notices.applying import Applier
-from bidder.notices.reconciling import reconcile, render
+from bidder.notices.reconciling import REACH_SECONDS, reconcile, render
 from bidder.pricing import Books
 from bidder.store import keys
 from bidder.store.coalesce import Scripts
@@ -233,3 +234,28 @@ def test_the_log_is_what_it_says(log) -> None:
     line = next(iter(log.write().glob("*/*"))).read_bytes().splitlines()[0]
     assert line[9:12] == b"bid"
     assert json.loads(line)["time"] < time.time() + 10**9
+
+
+async def test_days_of_which_nothing_was_billed_are_set_aside_and_not_compared(
+    log, any_links, applier
+) -> None:
+    log.bid(NOW - 60)
+    assert await told(log, any_links, applier) == []
+    (row,) = await any_links.bulk([("HGETALL", keys.campaign(CAMPAIGN.id32, "leases"))])
+    assert len(row) == 2  # one lease: its name and what it holds
+
+
+async def test_bids_of_campaigns_that_are_gone_hold_nothing(log, any_links, applier) -> None:
+    log.events.append(replace(log.bid(NOW - 60), line_item="adv/gone/item", bid_id="other"))
+    del log.events[0]
+    assert await told(log, any_links, applier) == []
+    assert await any_links.bulk([("EXISTS", keys.campaign(CAMPAIGN.id32, "leases"))]) == [0]
+
+
+async def test_days_that_began_before_the_reach_are_told_and_not_compared(
+    log, any_links, applier
+) -> None:
+    old = log.bid(NOW - REACH_SECONDS + 3600)
+    event = log.billed(old, 4_000_000)
+    assert await told(log, any_links, applier) == []
+    assert await counted(any_links, "spent") == event.cost_micros

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bidder.openrtb import request as request_module
+from bidder.openrtb import tolerant as slow_road
 from bidder.openrtb.opportunity import opportunity
 from bidder.openrtb.request import BidRequest, InvalidRequest, decode
 
@@ -195,6 +195,16 @@ def test_an_id_that_cannot_be_sent_back_is_refused(body: bytes) -> None:
         decode(body)
 
 
+def test_true_is_one() -> None:
+    """Found by fuzzing: `secure`, `coppa` and `lmt` were lost where they were written as true."""
+    body = {"regs": {"coppa": True, "gdpr": False}, "device": {"lmt": True, "dnt": False}}
+    found = read(**body, imp=[{**IMP, "secure": True}])
+    assert found.regs is not None
+    assert found.device is not None
+    assert (found.imp[0].secure, found.regs.coppa, found.regs.gdpr) == (1, 1, 0)
+    assert (found.device.lmt, found.device.dnt) == (1, 0)
+
+
 def test_of_an_odd_list_nothing_is_lost_but_what_is_odd() -> None:
     """Found by fuzzing: a number among the blocked domains unblocked all of them."""
     found = read(badv=["a.example", None, {}, 5, "b.example"], bcat="IAB25", wseat=[7], wlang=[])
@@ -215,7 +225,7 @@ def test_numbers_that_nothing_could_be_are_not_taken(huge: int) -> None:
 def test_a_thousand_odd_imps_are_read_quickly() -> None:
     """Found by fuzzing: the fields of a struct were worked out for each, 0.2 ms."""
     body = json.dumps({"id": "r", "imp": [{"id": "1", "banner": {"w": "x"}}] * 1000}).encode()
-    with patch.object(request_module, "get_type_hints", side_effect=get_type_hints) as worked_out:
+    with patch.object(slow_road, "get_type_hints", side_effect=get_type_hints) as worked_out:
         for _ in range(2):
             assert len(decode(body).imp) == 1000
     assert worked_out.call_count <= 40

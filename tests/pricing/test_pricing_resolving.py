@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bidder.pricing.resolving import first_price_curve, second_price_curve
+from bidder.pricing.resolving import Solver, SpendCurve, first_price_curve, second_price_curve
 from bidder.pricing.winrate import win_rate
 
 auctions = st.lists(st.tuples(st.integers(1, 50), st.integers(1, 50)), min_size=1, max_size=25)
@@ -68,3 +68,40 @@ def test_first_price_curve_spends_shaded_bids() -> None:
 def test_prices_of_nothing_cost_nothing() -> None:
     curve = second_price_curve(np.ones(3), np.zeros(3), np.ones(3))
     assert curve.multiplier(np.array([5.0]), 1).tolist() == [0.0]
+
+
+def test_a_stretch_as_dear_as_usual_is_solved_as_the_curve_says() -> None:
+    curve = _curve()
+    budget = np.array([20.0, 60.0])
+    solver, left = Solver(curve, budget), budget.copy()
+    for auction in range(100):
+        rest = 100.0 - auction
+        found = solver.multiplier(left, rest)
+        assert found == pytest.approx(curve.multiplier(left, rest))
+        left = left - curve.spend(found)
+    assert left == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("dearer", [0.5, 2.0])
+def test_a_dearer_stretch_is_taken_to_stay_so(dearer: float) -> None:
+    """Then the multiplier comes to rest; solving alone, it would be corrected until the end."""
+    curve = _curve()
+    budget = np.array([30.0])
+    moved = []
+    for multiplier in (Solver(curve, budget).multiplier, curve.multiplier):
+        left, found = budget.copy(), []
+        for auction in range(100):
+            found.append(float(multiplier(left, 100.0 - auction)[0]))
+            left = np.maximum(left - dearer * curve.spend(np.array([found[-1]])), 0)
+        moved.append(abs(found[90] / found[40] - 1))
+    assert moved[0] < 0.25 * moved[1]
+
+
+def test_nothing_to_spend_bids_nothing() -> None:
+    assert Solver(_curve(), np.zeros(2)).multiplier(np.zeros(2), 10.0).tolist() == [0, 0]
+
+
+def _curve() -> SpendCurve:
+    random = np.random.default_rng(3)
+    values, prices = random.lognormal(0, 0.5, (2, 4000))
+    return second_price_curve(values, prices, np.ones(4000))

@@ -210,7 +210,17 @@ def test_a_poisoned_ledger_does_not_stop_the_others(bidder: Any, soon: Soon) -> 
             assert bidder.call(bid["burl"], 1.0).status == 200
         soon(lambda: counters(bidder)["impressions"] == before + 2)
         soon(lambda: bidder.metric("bidder_applied_total", outcome="failed") == 1)
+        said = bidder.run("events", "refused").stdout
+        assert f"billing of bid {sick['id']}" in said
+        assert "WRONGTYPE" in said
+        assert well["id"] not in said
         store.delete(f"l:{{{person}}}")
+        assert (
+            "1 bids applied again, 0 refused" in bidder.run("events", "refused", "--again").stdout
+        )
+        assert len(store.get(f"l:{{{person}}}")) > 16
+        assert counters(bidder)["impressions"] == before + 2
+    assert bidder.run("events", "refused").stdout == "none was refused\n"
 
 
 def test_while_the_log_cannot_be_written_nothing_is_bid(bidder: Any, soon: Soon) -> None:

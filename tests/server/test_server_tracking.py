@@ -35,6 +35,8 @@ class Desk:
         self.cells = Metrics()
         self.now = NOW + 5.0
         self.logged: list[Event] = []
+        self.kept: list[Event] = []
+        """In memory only."""
         self.full = False
         exchanges = (
             Exchange(name="plain", price_in=frozenset({"burl", "nurl"})),
@@ -60,6 +62,9 @@ class Desk:
         if self.full:
             raise LogUnavailable("full")
         self.logged.append(event)
+
+    def append(self, event: Event) -> None:
+        self.kept.append(event)
 
     def sealed(self, exchange: str = "plain", **changes: Any) -> Sealed:
         fields: dict[str, Any] = {
@@ -127,12 +132,22 @@ async def test_a_forged_notice_is_answered_and_leads_nowhere(desk: Desk, kind: K
     assert not desk.logged
 
 
-@pytest.mark.parametrize("kind", ["win", "loss", "billing", "impression", "click"])
+@pytest.mark.parametrize("kind", ["win", "loss", "billing", "impression"])
 async def test_what_cannot_be_logged_is_asked_for_again(desk: Desk, kind: Kind) -> None:
     desk.full = True
     answer = await desk.call(kind, desk.sealed(), p="1.5")
     assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
     assert desk.cells.get(metrics.NOTICES, kind, "not_logged") == 1
+    assert len(desk.kept) == (kind == "impression")  # browsers do not send it again
+
+
+async def test_a_click_leads_on_while_the_disk_refuses(desk: Desk) -> None:
+    desk.full = True
+    answer = await desk.call("click", desk.sealed())
+    assert answer.status == 302
+    assert answer.headers["Location"].startswith("https://shop.example/red?a=1&cid=")
+    assert [type(event).__name__ for event in desk.kept] == ["ClickEvent"]
+    assert desk.cells.get(metrics.NOTICES, "click", "not_logged") == 1
 
 
 async def test_the_pixel_is_a_gif_that_nobody_keeps(desk: Desk) -> None:

@@ -19,6 +19,7 @@ from bidder.crm.rights.audit import Action, Audit, By
 from bidder.crm.rights.consent import Verdict, judge
 from bidder.crm.rights.held import Everything, gather, readable, resolve
 from bidder.crm.rights.rectifying import corrected, patch, without
+from bidder.crm.rights.spreading import said
 from bidder.crm.rights.wishes import Wish, wished
 from bidder.events.compacting import mentions
 from bidder.events.forgotten import Forgotten
@@ -222,7 +223,7 @@ class Desk:
         """Here at once; on other hosts when they next ask the store (`Gossip`)."""
         forgotten = Forgotten(self._events, self._tombstones)
         await asyncio.to_thread(forgotten.add, people, until)
-        value = "" if until is None else repr(until)
+        value = said(until, self._wall())
         await self._links.bulk(
             [
                 ("HSET", keys.FORGOTTEN, self._tombstones.of_person(person)[0], value)

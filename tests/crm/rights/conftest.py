@@ -168,50 +168,54 @@ async def _logged(state: Path, *events: Event) -> None:
 
 
 @pytest.fixture(scope="session")
-def at_once() -> Any:
-    return _at_once
-
-
-@pytest.fixture(scope="session")
 def notice() -> Any:
+    """Fields of a notice about a person's bid."""
     return _notice
 
 
 @pytest.fixture(scope="session")
 def desk_on() -> Any:
+    """Makes a desk; `pause` is how it waits."""
     return _desk_on
 
 
 @pytest.fixture(scope="session")
 def loaded() -> Any:
+    """Loads one person with every kind of name; their id."""
     return _loaded
 
 
 @pytest.fixture(scope="session")
 def profile_of() -> Any:
+    """A person's profile in the store."""
     return _profile_of
 
 
 @pytest.fixture(scope="session")
 def everything_in() -> Any:
+    """All keys and values of a store, as bytes."""
     return _everything_in
 
 
 @pytest.fixture(scope="session")
 def files_under() -> Any:
+    """The content of all files of a folder, unpacked."""
     return _files_under
 
 
 @pytest.fixture(scope="session")
 def bid() -> Any:
+    """A bid event on a person."""
     return _bid
 
 
 @pytest.fixture(scope="session")
 def conversion() -> Any:
+    """A conversion event of a person."""
     return _conversion
 
 
 @pytest.fixture(scope="session")
 def logged() -> Any:
+    """Writes events to the log of a state folder."""
     return _logged

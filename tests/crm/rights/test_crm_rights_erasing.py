@@ -220,7 +220,33 @@ async def test_other_hosts_learn_whom_to_forget(
     await desk.erase(person, "command")
     elsewhere = Forgotten(tmp_path / "other" / "events", TOMBSTONES)
     assert not elsewhere.covers(person, NOW)
-    assert await spread(links, elsewhere) == 1
-    assert await spread(links, elsewhere) == 0
+    assert await spread(links, elsewhere, NOW, 1000) == 1
+    assert await spread(links, elsewhere, NOW, 1000) == 0
     assert elsewhere.covers(person, NOW)
     assert not elsewhere.covers("Z" * 16, NOW)
+    await spread(links, elsewhere, NOW + 1001, 1000)
+    assert await links.bulk([("HLEN", keys.FORGOTTEN)]) == [0], "no log is as old any more"
+
+
+def test_the_list_of_the_forgotten_ends_with_the_log(tmp_path: Path) -> None:
+    clock = [NOW]
+    forgotten = Forgotten(tmp_path, TOMBSTONES, wall=lambda: clock[0])
+    reader = Forgotten(tmp_path, TOMBSTONES)
+    forgotten.add(["A" * 16])
+    clock[0] += 600
+    forgotten.add(["B" * 16], until=NOW)
+    listed = tmp_path / "forgotten.jsonl"
+    listed.write_bytes(listed.read_bytes() + b'{"mark": "by-an-older-version"}\n{"torn')
+    assert forgotten.prune(1000) == 1, "the torn line alone"
+    reader.refresh()
+    assert reader.covers("A" * 16, NOW)
+    clock[0] += 500
+    assert forgotten.prune(1000) == 1
+    assert forgotten.prune(1000) == 0
+    reader.refresh()
+    assert not reader.covers("A" * 16, NOW)
+    assert reader.covers("B" * 16, NOW - 1)
+    assert reader.has("by-an-older-version", None)
+    clock[0] += 1001
+    assert forgotten.prune(1000) == 2
+    assert not listed.read_bytes()

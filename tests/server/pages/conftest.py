@@ -70,10 +70,10 @@ class Page(HTMLParser):
 
 
 class Site:
-    """The _pages with a browser in front: it keeps the session's cookie."""
+    """The pages with a browser in front: it keeps the session's cookie."""
 
     def __init__(self, pages: Pages) -> None:
-        self.pages = _pages
+        self.pages = pages
         self.cookies: dict[str, str] = {}
         self.language = "en"
 
@@ -197,19 +197,34 @@ def _why(tokens: Tokens, catalogue: Catalogue, path: str, person: str = "") -> s
         person=person,
         url="https://maison-lumen.example/basket",
     )
-    return f"/_why?t={tokens.seal(sealed, Audience.BROWSER)}"
+    return f"/why?t={tokens.seal(sealed, Audience.BROWSER)}"
 
 
 @pytest.fixture(scope="session")
 def pages() -> Any:
+    """Makes the pages of a site, which may be busy."""
     return _pages
 
 
 @pytest.fixture(scope="session")
 def profile_of() -> Any:
+    """A person's profile in the store."""
     return _profile_of
 
 
 @pytest.fixture(scope="session")
 def why() -> Any:
+    """Makes the link of an ad."""
     return _why
+
+
+@pytest.fixture(scope="session")
+def parsed() -> type[Page]:
+    """Reads a page's HTML."""
+    return Page
+
+
+@pytest.fixture(scope="session")
+def visiting() -> type[Site]:
+    """A visitor of some pages, without a cookie."""
+    return Site

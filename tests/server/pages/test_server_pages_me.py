@@ -101,7 +101,7 @@ async def test_a_copy(site: Any, jo: str) -> None:
     assert json.loads(answer.body)["person"] == jo
 
 
-async def test_erasing_needs_the_tick(site: Any, links: Links, jo: str) -> None:
+async def test_erasing_needs_the_tick(site: Any, links: Links, jo: str, parsed: Any) -> None:
     site.cookies[OUR_COOKIE] = COOKIE
     page = await site.ask("erase")
     assert "Nothing was erased" in page.text
@@ -109,7 +109,7 @@ async def test_erasing_needs_the_tick(site: Any, links: Links, jo: str) -> None:
     answer = await site.send({**form, "sure": ["yes"]})
     assert answer.status == 200
     assert "Max-Age=0" in answer.headers["Set-Cookie"]
-    assert "We have deleted what we knew of you" in Page(answer.body).text
+    assert "We have deleted what we knew of you" in parsed(answer.body).text
     assert await links.bulk([("EXISTS", key) for key in keys.everything(jo)]) == [0] * 6
     assert "We do not know this browser" in (await site.get("/me")).text
 
@@ -161,7 +161,7 @@ def test_sessions_end() -> None:
 
 
 @pytest.mark.parametrize("target", ["/why", "/me"])
-async def test_headers(site: Any, jo: str, target: str) -> None:
+async def test_headers(site: Any, jo: str, target: str, parsed: Any) -> None:
     site.cookies[OUR_COOKIE] = COOKIE
     answer = await site.visit("GET", target)
     policy = answer.headers["Content-Security-Policy"]
@@ -171,7 +171,7 @@ async def test_headers(site: Any, jo: str, target: str) -> None:
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Referrer-Policy"] == "same-origin"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    page = Page(answer.body)
+    page = parsed(answer.body)
     assert not page.all("script")
     assert not [given for _, given in page.tags if "style" in given or "onclick" in given]
     assert STYLE in answer.body.decode()
@@ -189,8 +189,9 @@ async def test_a_busy_worker_and_a_lost_store(
     catalogue: Catalogue,
     monkeypatch: pytest.MonkeyPatch,
     pages: Any,
+    visiting: Any,
 ) -> None:
-    busy = Site(pages(desk, tokens, catalogue, busy="loop_lag"))
+    busy = visiting(pages(desk, tokens, catalogue, busy="loop_lag"))
     answer = await busy.visit("GET", "/me")
     assert answer.status == 503
     assert answer.headers["Retry-After"]

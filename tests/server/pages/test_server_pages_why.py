@@ -52,10 +52,10 @@ async def test_an_ad_for_anybody_says_so(
 
 
 @pytest.mark.parametrize("token", ["", "x", "A" * 200, "%00"])
-async def test_links_that_are_not_ours(site: Any, token: str) -> None:
+async def test_links_that_are_not_ours(site: Any, token: str, parsed: Any) -> None:
     answer = await site.visit("GET", f"/why?t={token}")
     assert answer.status == 400
-    assert "not one of ours" in Page(answer.body).text
+    assert "not one of ours" in parsed(answer.body).text
 
 
 async def test_an_ad_of_a_campaign_that_is_gone(

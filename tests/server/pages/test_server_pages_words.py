@@ -44,7 +44,7 @@ def test_the_language_asked_for(accept: str, language: str) -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
-async def test_accessible(site: Any, jo: str, language: str) -> None:
+async def test_accessible(site: Any, jo: str, language: str, parsed: Any, visiting: Any) -> None:
     site.cookies[OUR_COOKIE] = COOKIE
     page = await site.get(f"/me?lang={language}")
     assert page.all("html") == [{"lang": language}]
@@ -59,7 +59,7 @@ async def test_accessible(site: Any, jo: str, language: str) -> None:
     assert {given["lang"] for given in page.all("a") if "hreflang" in given} == {"en", "fr"} - {
         language
     }
-    stranger = Page((await Site(site.pages).visit("GET", "/me")).body)
+    stranger = parsed((await visiting(site.pages).visit("GET", "/me")).body)
     (code,) = [given for given in stranger.all("input") if given.get("type") == "text"]
     assert code["id"] in {given.get("for") for given in stranger.all("label")}
 
@@ -90,7 +90,9 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-async def test_names_are_escaped_wherever_they_stand(site: Any, links: Links, jo: str) -> None:
+async def test_names_are_escaped_wherever_they_stand(
+    site: Any, links: Links, jo: str, parsed: Any
+) -> None:
     site.cookies[OUR_COOKIE] = COOKIE
     nasty = "<script>alert(1)</script>"
     profile = Profile(
@@ -99,7 +101,7 @@ async def test_names_are_escaped_wherever_they_stand(site: Any, links: Links, jo
     )  # fmt: skip
     await links.bulk([("SET", keys.profile(jo), msgspec.msgpack.encode(profile), "EX", 99)])
     answer = await site.visit("GET", "/me")
-    assert not Page(answer.body).all("script")
+    assert not parsed(answer.body).all("script")
     assert b"<script" not in answer.body.lower()
     answer = await site.visit("GET", '/me?lang="><script>&done=<script>')
     assert b"<script" not in answer.body.lower()
