@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 DEMO := build/demo-crm
 
-.PHONY: demo-crm run test lint bench retrain cap-trial money-trial replay ipinyou clean
+.PHONY: demo-crm run test lint bench bench-compiled retrain cap-trial money-trial replay ipinyou clean
 
 run: $(INSTALLED)
 	exec $(BIN)/python -m bidder serve --seed config/demo/people.jsonl
@@ -30,6 +30,11 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m loadtest bench --out build/bench.json
+
+# The same with the trees as machine code.
+bench-compiled: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[compiled]'
+	$(BIN)/python -m loadtest bench --compiled --out build/bench-compiled.json
 
 cap-trial: $(INSTALLED)
 	$(BIN)/python -m loadtest.cap_trial --out build/capping.json

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bidder.store.links import Links
 
 SHOWN_OVERLAPS = 15
-MUCH_BYTES = 8_000_000
+MUCH_BYTES = 40_000_000
 """Files that come to less are imported by one process: others take a second to begin."""
 MOST_PROCESSES = 4
 

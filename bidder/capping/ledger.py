@@ -126,6 +126,7 @@ class Ledger:
     """
 
     __slots__ = (
+        "_chosen",
         "_found",
         "_numbers",
         "_of_kind",
@@ -147,6 +148,8 @@ class Ledger:
         self._found: dict[tuple[int, int, int], list[int]] = {}
         self._of_kind: dict[int, bytes] = {}
         self._owned: dict[tuple[int, int], bytes] = {}
+        self._chosen: dict[bytes, list[int]] = {}
+        """Rows, as zeros and ones, to their times, ascending."""
         self._times: list[int] = []
         self._whats = b""
         if not raw:
@@ -213,7 +216,12 @@ class Ledger:
                 owned = (self._numbers[word::_RECORD_WORDS] == name).tobytes()
                 self._owned[word, name] = owned
             chosen = _both(owned, chosen) if 1 in owned and 0 in chosen else owned
-        return sorted(compress(self._times, chosen)) if 1 in chosen else []
+        if 1 not in chosen:
+            return []
+        found = self._chosen.get(chosen)
+        if found is None:  # levels often choose the same records
+            found = self._chosen[chosen] = sorted(compress(self._times, chosen))
+        return found
 
     def folded(self, keys: tuple[bytes, ...], most: int) -> list[int]:
         """Times of the folded impressions under these `total_key`s, at most `most` of each.

@@ -31,6 +31,7 @@ from loadtest.load.probe import NothingToMeasure, probe
 SERVE = "{python} -m bidder serve --config {config}"
 LOAD = "{python} -m bidder people load {people} --config {config}"
 TRAIN = "{python} -m models.demo --trees {trees} --leaves {leaves} --out {models}"
+COMPILE = "{python} -m models.compile {models}"
 
 _console = Console(width=100)
 
@@ -45,7 +46,7 @@ class Commands:
 
     serve: str
     load: str
-    train: str
+    train: tuple[str, ...]
     ops: bool
     """It has an ops port, which says when it is ready."""
 
@@ -62,12 +63,17 @@ def bench(
     load: Annotated[str, typer.Option(help="Loads the people; '' leaves it out.")] = LOAD,
     train: Annotated[str, typer.Option(help="Makes the models; '' leaves it out.")] = TRAIN,
     ops: Annotated[bool, typer.Option(help="The bidder has an ops port.")] = True,
+    compiled: Annotated[
+        bool, typer.Option(help="Score by compiled trees: needs the extra `compiled`.")
+    ] = False,
 ) -> None:
     """CPU per request of the bidder against a bare aiohttp application, each on one core."""
     work = _workload(people, line_items)
-    commands = Commands(serve, load, train, ops)
+    makes = (train, COMPILE) if compiled else (train,)
+    commands = Commands(serve, load, tuple(filter(None, makes)), ops)
+    models = folder.absolute() / ("models-compiled" if compiled else "models")
     try:
-        figures = _bench(work, commands, folder, seconds, repeats, connections)
+        figures = _bench(work, commands, folder.absolute(), models, seconds, repeats, connections)
     except (
         NotReady,
         NothingToMeasure,
@@ -100,12 +106,12 @@ def _bench(
     work: Workload,
     commands: Commands,
     folder: Path,
+    models: Path,
     seconds: float,
     repeats: int,
     connections: int,
 ) -> dict[str, Any]:
     cores = Cores(*two_cores())
-    folder = folder.absolute()
     with ExitStack() as stack:
         stack.enter_context(pinned(cores.client))
         _say("writing the workload")
@@ -113,7 +119,7 @@ def _bench(
         for stale in ("state", "store"):
             shutil.rmtree(folder / stale, ignore_errors=True)
         store = stack.enter_context(EmbeddedStore(folder / "store"))
-        settings.write(folder / "config", work, store_url=store.url, models=folder / "models")
+        settings.write(folder / "config", work, store_url=store.url, models=models)
         sent = read(folder / "bodies.jsonl")
 
         def load_on(port: int) -> Generators:
@@ -122,7 +128,7 @@ def _bench(
             load = Generators(url, sent, connections=connections, people=work.drawn, seed=work.seed)
             return stack.enter_context(load)
 
-        port, pid, ops = _start_bidder(stack, work, commands, folder, cores.server)
+        port, pid, ops = _start_bidder(stack, work, commands, folder, models, cores.server)
         bidder = Side("bidder", load_on(port), (pid,), ops)
         port, pid = _start_bare(stack, folder, cores.server)
         bare = Side("bare", load_on(port), (pid,))
@@ -133,7 +139,7 @@ def _bench(
 
 
 def _start_bidder(
-    stack: ExitStack, work: Workload, commands: Commands, folder: Path, core: int
+    stack: ExitStack, work: Workload, commands: Commands, folder: Path, models: Path, core: int
 ) -> tuple[int, int, str]:
     """Its port, its pid and the URL of its ops port, once it has models and people."""
     port, ops_port = free_port(), free_port()
@@ -141,7 +147,7 @@ def _start_bidder(
         "python": sys.executable,
         "config": folder / "config",
         "people": folder / "people.jsonl",
-        "models": folder / "models",
+        "models": models,
         "trees": work.models.trees,
         "leaves": work.models.leaves,
         "port": port,
@@ -171,9 +177,10 @@ def _start_bare(stack: ExitStack, folder: Path, core: int) -> tuple[int, int]:
 
 def _prepare(commands: Commands, names: dict[str, Any], environment: dict[str, str]) -> None:
     """Models, made once for a folder, and people, loaded anew each time."""
-    if commands.train and not any(Path(names["models"]).glob("*")):
-        _say("training the models")
-        subprocess.run(_words(commands.train, names), check=True)
+    if not any(Path(names["models"]).glob("*")):
+        _say("making the models")
+        for command in commands.train:
+            subprocess.run(_words(command, names), check=True)
     if commands.load:
         _say("loading the people")
         subprocess.run(_words(commands.load, names), check=True, env=os.environ | environment)

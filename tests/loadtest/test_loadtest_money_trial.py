@@ -9,7 +9,7 @@ from bidder.pricing.leases import Account
 from loadtest import money_trial
 from loadtest.money_trial import Outcome, Trial, on_a_store, plot
 
-SMALL = Trial(workers=3, rate=40, hours=0.2, pacing="asap", wanted=0.2, kill=True)
+SMALL = Trial(workers=3, rate=40, hours=0.2, pacing="asap", kill=True, price=3_000_000, wanted=0.5)
 
 
 def played(trial: Trial) -> tuple[Outcome, list[str]]:
