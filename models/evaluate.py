@@ -23,6 +23,8 @@ from models.delays import Delays
 from models.table import Flags, Floats, Table, TableError
 
 BINS = 10
+HALF_COME = 0.5
+"""Clicks of which fewer of the sales have come tell too little of them."""
 LEAST_POSITIVES = 10
 """Fewer tell nothing of a role."""
 
@@ -94,11 +96,15 @@ def evaluate(
 
 
 def trial(role: Role, table: Table, said: Floats, delays: Delays) -> Trial:
-    """The rows that tell of a role: all for the click, clicks old enough for the sale."""
+    """The rows that tell of a role: all for the click, clicks old enough for the sale.
+
+    Of a click whose sale may still come, what is judged is the chance that it has come by now.
+    """
     if role == "click":
         return Trial(table, table.click, said)
-    mature = table.click & (delays.share(table.elapsed) >= 0.9)
-    return Trial(table.take(mature), table.conversion[mature], said[mature])
+    come = delays.share(table.elapsed)
+    old = table.click & (come >= HALF_COME)
+    return Trial(table.take(old), table.conversion[old], (said * come)[old])
 
 
 def drift(before: Table, after: Table) -> dict[str, float]:

@@ -32,7 +32,7 @@ GIVEN = load_parameters(CONFIG)
 NOW = 1_788_000_000
 HOUR, DAY = 3600, 86400
 
-times = st.lists(st.integers(NOW - 20 * DAY, NOW), max_size=30).map(sorted)
+times = st.lists(st.integers(NOW - 90 * DAY, NOW), max_size=30).map(sorted)
 shares = st.floats(0, 1)
 
 

@@ -66,6 +66,27 @@ def test_many_rows_score_as_one_by_one(table: Table, models: dict[str, Path]) ->
     np.testing.assert_allclose(one_by_one, many, rtol=0, atol=1e-9)
 
 
+def test_of_young_clicks_the_sales_that_have_come_are_judged(table: Table) -> None:
+    """Who says the whole truth is well calibrated, though the latest sales are not in the log."""
+    random = np.random.default_rng(6)
+    truth = random.uniform(0.1, 0.6, len(table))
+    sold = random.random(len(table)) < truth
+    delay = random.exponential(100.0, len(table))
+    elapsed = random.uniform(0, 300.0, len(table))
+    seen = sold & (delay <= elapsed)
+    cut = replace(
+        table,
+        click=np.ones(len(table), dtype=bool),
+        conversion=seen,
+        conversion_delay=np.where(seen, delay, np.nan),
+        elapsed=elapsed,
+    )
+    judged = evaluate.trial("conversion", cut, truth, train.delays_of(cut))
+    assert judged.said.sum() == pytest.approx(judged.labels.sum(), rel=0.05)
+    assert judged.labels.sum() < 0.9 * truth[elapsed > 80].sum()
+    assert 0.6 * len(table) < len(judged.labels) < 0.9 * len(table)
+
+
 def test_the_better_model_is_told(found: Any) -> None:
     gap = found["click"]["difference"]
     assert gap["log_loss_interval"][1] < 0 < gap["auc_interval"][0]

@@ -14,6 +14,7 @@ from bidder.campaigns.catalogue import (
     Budget,
     Campaign,
     Cap,
+    Creative,
     Goal,
     Intrusiveness,
     Level,
@@ -21,17 +22,30 @@ from bidder.campaigns.catalogue import (
     When,
     Where,
 )
-from bidder.capping import Kind, Ledger, Record, history, intrusiveness, load_parameters, rules
+from bidder.capping import Ledger, history, intrusiveness, load_parameters, rules
 from bidder.capping import verdict as strictest
 from bidder.ids import hash32
 from loadtest.bench.micro import Timed, over
+from loadtest.bench.micro.made import NOW, impressions
 
-NOW = 1_788_000_000
 DAY = 86400
 RECORDS, LEDGERS = 64, 200
 LEVELS: tuple[Level, ...] = ("everyone", "advertiser", "campaign", "line_item", "creative")
 WINDOWS = ((20, 3600), (30, DAY), (40, 7 * DAY), (64, 30 * DAY))
 PARAMETERS = load_parameters(Path(__file__).parents[3] / "config/intrusiveness.yaml")
+
+
+CREATIVE = Creative(
+    "k",
+    "a/c/l/k",
+    hash32("a/c/l/k"),
+    300,
+    250,
+    "https://a.example/k.jpg",
+    "",
+    None,
+    "https://a.example/",
+)
 
 
 def line_item() -> LineItem:
@@ -47,32 +61,17 @@ def line_item() -> LineItem:
         index=0, id="l", path="a/c/l", id32=hash32("a/c/l"), campaign=campaign,
         audience=Audience(), where=Where(), when=When(), bid=Bid(1), goal=Goal("cpm", 1),
         caps=tuple(Cap(level, count, span) for level in LEVELS for count, span in WINDOWS),
-        intrusiveness=Intrusiveness(), creatives=(), unknown_people="skip",
+        intrusiveness=Intrusiveness(), creatives=(CREATIVE,), unknown_people="skip",
     )  # fmt: skip
 
 
 ITEM = line_item()
-RULES = rules(ITEM, hash32("a/c/l/k"))
+RULES = rules(ITEM, CREATIVE.id32)
 
 
 def ledgers(own_share: float, records: int = RECORDS) -> list[bytes]:
     """Ledgers of a month of which this share is the line item's own, the rest of others."""
-    random = Random(1)
-    own = [ITEM.campaign.advertiser.id32, ITEM.campaign.id32, ITEM.id32, hash32("a/c/l/k")]
-    made = []
-    for _ in range(LEDGERS):
-        ledger = Ledger(b"", NOW)
-        for time in sorted(NOW - random.randrange(30 * DAY) for _ in range(records)):
-            others = [random.getrandbits(32) for _ in own]
-            whose = own if random.random() < own_share else others
-            ledger = ledger.plus(_impression(time, whose, random.randbytes(8)))
-        made.append(ledger.raw)
-    return made
-
-
-def _impression(time: int, whose: Sequence[int], key: bytes) -> Record:
-    advertiser, campaign, line_item, creative = whose
-    return Record(time, Kind.IMPRESSION, advertiser, campaign, line_item, creative, key)
+    return impressions(ITEM, records, LEDGERS, own_share)
 
 
 def bench_verdict_empty(benchmark: Timed) -> None:
