@@ -263,7 +263,7 @@ async def play(trial: Trial, links: Links, say: Callable[[str], None]) -> Outcom
                 planned.append(ahead(plan.elapsed(now), front))
         await applier.apply(market.notices(now), now)
         if tick % SWEEP_TICKS == 0:
-            lines = await overdue(scripts, campaign, int(now), 1000)
+            lines = await overdue(scripts, campaign.id32, int(now), 1000)
             await applier.apply([decode(line) for line in lines], now)
         if tick % (ticks // 10) == 0 and tick < ticks:
             say(f"{100 * tick // ticks:3} %  invoiced {market.invoice / budget:.4f}  "

@@ -74,11 +74,6 @@ def decode(raw: bytes) -> Catalogue:
     )
 
 
-def decode_campaigns(raw: bytes) -> tuple[Campaign, ...]:
-    """Only the campaigns, without reading what comes after them."""
-    return tuple(_campaigns(_owners.decode(next(_records(raw), b""))).values())
-
-
 def _campaigns(owners: _Owners) -> dict[int, Campaign]:
     advertisers = {advertiser.id32: advertiser for advertiser in owners.advertisers}
     return {

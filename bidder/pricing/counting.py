@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import cast
 
-from bidder.campaigns.catalogue import Campaign
 from bidder.pricing.budget import money_keys
 from bidder.pricing.leases import Hold
 from bidder.pricing.minutes import Scripts
@@ -60,9 +59,9 @@ async def await_billing(
     )  # fmt: skip
 
 
-async def overdue(scripts: Scripts, campaign: Campaign, now: int, most: int) -> list[bytes]:
+async def overdue(scripts: Scripts, campaign: int, now: int, most: int) -> list[bytes]:
     """The events of impressions whose billing notice did not come in time."""
-    names = money_keys(campaign.id32, "", "")
+    names = money_keys(campaign, "", "")
     answer = await scripts.run("budget", names, ["due", now, most, AGAIN_SECONDS])
     return [event for event in cast(list[bytes | None], answer) if event]
 

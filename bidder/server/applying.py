@@ -7,22 +7,23 @@ makes it wait; a crash makes it read again what it had not saved, which changes 
 import asyncio
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from bidder import metrics
-from bidder.campaigns.catalogue import Campaign
 from bidder.crm.rights.spreading import LATE_SECONDS
 from bidder.events import keeping
 from bidder.events.forgotten import Forgotten
 from bidder.events.log import EventLog
 from bidder.events.reading import Tail
-from bidder.events.schema import BillingEvent, decode
+from bidder.events.schema import BillingEvent, Event, ImpressionEvent, decode
 from bidder.metrics import Metrics
 from bidder.notices.applying import Applier
 from bidder.pricing.counting import overdue
+from bidder.store import keys
 from bidder.store.breaker import StoreUnavailable
 from bidder.store.coalesce import Scripts
+from bidder.store.links import Links
 
 POLL_SECONDS = 0.05
 BATCH = 500
@@ -44,19 +45,22 @@ class Follower:
         self,
         directory: Path,
         applier: Applier,
-        scripts: Scripts,
+        links: Links,
         own_log: EventLog,
         cells: Metrics,
         keep_seconds: int,
     ) -> None:
         self._directory = directory
         self._applier = applier
-        self._scripts = scripts
+        self._links = links
+        self._scripts = Scripts(links)
         self._own_log = own_log
         self._metrics = cells
         self._keep_days = keep_seconds / 86400
         self._tail = Tail(directory)
         self._saved_at = 0.0
+        self._owing: set[int] = set()
+        """Campaigns (32-bit ids) known to be in `keys.OWING`."""
         self._ended = asyncio.Event()
 
     async def follow(self) -> None:
@@ -95,6 +99,7 @@ class Follower:
             return False
         while True:
             try:
+                await self._note_owing(events)
                 await self._applier.apply(events, time.time())
                 break
             except StoreUnavailable:
@@ -108,10 +113,19 @@ class Follower:
         self._tail.save()
         self._saved_at = time.monotonic()
 
-    async def sweep(self, campaigns: Iterable[Campaign]) -> None:
+    async def _note_owing(self, events: Sequence[Event]) -> None:
+        """Remember in the store whose impressions await their billing: a campaign may be taken
+        off its files before it comes."""
+        seen = {event.ids[1] for event in events if isinstance(event, ImpressionEvent)}
+        if not seen <= self._owing:
+            await self._links.bulk([("SADD", keys.OWING, *map(str, sorted(seen)))])
+            self._owing |= seen
+
+    async def sweep(self) -> None:
         """Bill at our bid the impressions whose billing notice did not come in time."""
         now = int(time.time())
-        waiting = list(campaigns)
+        (listed,) = await self._links.bulk([("SMEMBERS", keys.OWING)])
+        waiting = sorted(self._owing.union(map(int, listed)))
         for first in range(0, len(waiting), CAMPAIGNS_AT_ONCE):
             found = await asyncio.gather(
                 *[

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bidder.campaigns import compiled
-from bidder.campaigns.catalogue import Campaign, Catalogue, Intrusiveness
+from bidder.campaigns.catalogue import Catalogue, Intrusiveness
 from bidder.campaigns.loading import load as load_campaigns
 from bidder.campaigns.rates import load_rates
 from bidder.capping import Parameters, load_parameters
@@ -95,11 +95,6 @@ def _intrusion(config: Path, catalogue: Catalogue) -> Parameters | None:
 def published(settings: Settings) -> Catalogue:
     """The catalogue that the workers serve. Takes seconds for a large one."""
     return compiled.decode((settings.state_dir / PUBLISHED).read_bytes())
-
-
-def published_campaigns(settings: Settings) -> tuple[Campaign, ...]:
-    """The campaigns that the workers serve."""
-    return compiled.decode_campaigns((settings.state_dir / PUBLISHED).read_bytes())
 
 
 def published_names(settings: Settings) -> Mapping[int, str]:

@@ -17,7 +17,6 @@ from pathlib import Path
 from aiohttp import web
 
 from bidder import metrics, settings
-from bidder.campaigns.catalogue import Campaign
 from bidder.crm import setup
 from bidder.crm.rights.spreading import LATE_SECONDS, spread
 from bidder.events.forgotten import Forgotten
@@ -39,7 +38,6 @@ from bidder.server.loading import (
     CannotLoad,
     models_identity,
     published,
-    published_campaigns,
     published_names,
 )
 from bidder.server.ops import Outcome, application, bears
@@ -83,7 +81,6 @@ class Supervisor:
         self._settings = given
         self._store_url = store_url
         self._embedded = embedded
-        self._campaigns: tuple[Campaign, ...] = ()
         self._metrics = Metrics()
         self._workers = Workers(given.workers, config, store_url, given.state_dir, self._metrics)
         self._intake: Intake | None = None
@@ -107,7 +104,7 @@ class Supervisor:
             follower = await self._start_following(stack)
             await self._start_ops(stack)
             tasks = [
-                asyncio.create_task(self._every(SWEEP_SECONDS, self._sweeper(follower))),
+                asyncio.create_task(self._every(SWEEP_SECONDS, follower.sweep)),
                 asyncio.create_task(
                     self._every(KEEP_SECONDS, lambda: asyncio.to_thread(follower.keep))
                 ),
@@ -158,7 +155,6 @@ class Supervisor:
         _, said = await compiling.communicate()
         if compiling.returncode:
             raise CannotLoad(said.decode(errors="replace").strip())
-        self._campaigns = published_campaigns(self._settings)
 
     def _reloaded(self, outcome: Outcome) -> Outcome:
         self._metrics.set(metrics.RELOAD_OK, not outcome.problems)
@@ -214,7 +210,7 @@ class Supervisor:
         ledger_seconds = self._settings.retention.ledger
         applier = Applier(scripts, self._metrics, ledger_seconds, billing, noting(events))
         follower = Follower(
-            events, applier, scripts, own_log, self._metrics, self._settings.log.keep
+            events, applier, links, own_log, self._metrics, self._settings.log.keep
         )
         following = asyncio.create_task(follower.follow())
 
@@ -224,12 +220,6 @@ class Supervisor:
 
         stack.push_async_callback(end)
         return follower
-
-    def _sweeper(self, follower: Follower) -> Callable[[], Awaitable[None]]:
-        async def sweep() -> None:
-            await follower.sweep(self._campaigns)
-
-        return sweep
 
     async def _revive_store(self) -> None:
         """In this thread, the main one: the store lives as long as the thread that started it."""

@@ -27,6 +27,8 @@ key                                 value                                       
 
 STOPS = "control:stops"
 SEEDED = "control:seeded"
+OWING = "control:owing"
+"""Campaigns of which an impression was seen, and perhaps not yet billed."""
 FORGOTTEN = "control:forgotten"
 """See `bidder.events.forgotten`."""
 MERGES = "control:merges"

@@ -206,9 +206,9 @@ async def test_an_impression_owes_its_cost_until_it_is_billed(server, made) -> N
 async def test_overdue_billings_are_handed_out_until_they_are_billed(server, made) -> None:
     desk = Desk(server, made(daily_micros=2 * COST))
     (hold, _) = await desk.drain()
-    campaign, due = desk.whole.campaigns[0], int(desk.now) + 100
+    campaign, due = desk.campaign, int(desk.now) + 100
     await counting.await_billing(
-        server, desk.campaign, (7).to_bytes(12, "big"), due, b"event", hold, int(desk.now)
+        server, campaign, (7).to_bytes(12, "big"), due, b"event", hold, int(desk.now)
     )
     assert await counting.overdue(server, campaign, due - 1, 10) == []
     assert await counting.overdue(server, campaign, due, 10) == [b"event"]
