@@ -209,9 +209,7 @@ class Supervisor:
         }
         ledger_seconds = self._settings.retention.ledger
         applier = Applier(scripts, self._metrics, ledger_seconds, billing, noting(events))
-        follower = Follower(
-            events, applier, links, own_log, self._metrics, self._settings.log.keep
-        )
+        follower = Follower(events, applier, links, own_log, self._metrics, self._settings.log.keep)
         following = asyncio.create_task(follower.follow())
 
         async def end() -> None:
