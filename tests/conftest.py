@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import settings
 
 from bidder.store.breaker import Breaker
 from bidder.store.connect import Client, connect
@@ -18,6 +19,9 @@ from bidder.store.embedded import EmbeddedStore
 from bidder.store.links import Links
 
 _VOLATILE = {"appendonly": "no"}
+
+settings.register_profile("unhurried", deadline=None)  # a busy machine fails no test
+settings.load_profile("unhurried")
 
 
 def _free_port() -> int:

@@ -146,7 +146,7 @@ NESTED = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(NESTED, min_size=1, max_size=3), st.sampled_from([None, 1, 2]), st.booleans())
 def test_json_is_yaml(value: list[object], indent: int | None, pure: bool) -> None:
     text = json.dumps(value, ensure_ascii=False, indent=indent)
@@ -264,7 +264,7 @@ def test_a_file_with_a_thousand_errors_shows_the_first() -> None:
 YAML_LIKE = st.text("{}[]&*!|>'\"%@`- :,#\n\tab1?", max_size=60).map(str.encode)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.binary(max_size=200) | YAML_LIKE)
 def test_any_bytes_are_a_document_or_problems(raw: bytes) -> None:
     problems: tuple[Problem, ...] = ()
@@ -325,7 +325,7 @@ def test_a_problem_of_a_document(tmp_path: Path) -> None:
     assert str(problem) == f"{document.path}:7: warning: items[0].tags[1]: odd; try r"
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=12))
 def test_lines_count_blank_lines(gaps: list[int]) -> None:
     text, lines = "items:\n", []

@@ -5,7 +5,8 @@ A worker bids from its leases alone, so a store that is away costs at most what 
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import cast
 
 from bidder.campaigns.catalogue import Budget, Catalogue, LineItem
@@ -24,6 +25,9 @@ from bidder.pricing.minutes import Minutes, Scripts
 from bidder.pricing.value import highest
 from bidder.store import keys
 
+AT_ONCE = 64
+"""Leases that are renewed side by side. A thousand at once would keep the store, and this process,
+from answering bids, and time out themselves."""
 FIXED_ANSWER = 7
 """What `sync` answers before the rows of the buckets."""
 
@@ -88,10 +92,10 @@ class Books:
     def funded(self, now: float) -> int:
         """The mask of the line items whose campaign can pay for some bid."""
         mask = 0
+        allowing = {owner for owner, minute in self._minutes.items() if minute.allows(1, now)}
         for owner, bits in self._masks.items():
             account = self.accounts[owner]
-            minute = self._minutes[account.campaign.advertiser.id32]
-            if account.can_pay(1, now) and minute.allows(1, now):
+            if account.campaign.advertiser.id32 in allowing and account.can_pay(1, now):
                 mask |= bits
         return mask
 
@@ -131,13 +135,19 @@ class Books:
             for account in self.accounts.values()
             if not now < account.next_sync <= now + 2 * IDLE_SYNC_SECONDS
         ]
-        minutes = [minute.sync(scripts, now) for minute in self._minutes.values() if minute.limited]
-        await _all([*[self._sync(scripts, account, now) for account in due], *minutes])
+        minutes = [minute for minute in self._minutes.values() if minute.limited]
+        await _all(
+            [
+                *[partial(self._sync, scripts, account, now) for account in due],
+                *[partial(minute.sync, scripts, now) for minute in minutes],
+            ]
+        )
         return len(due)
 
     async def close(self, scripts: Scripts, now: float) -> None:
         """Give back what is leased and not outstanding, before the process ends."""
-        await _all([self._sync(scripts, a, now, closing=True) for a in self.accounts.values()])
+        accounts = self.accounts.values()
+        await _all([partial(self._sync, scripts, each, now, closing=True) for each in accounts])
 
     async def _sync(
         self, scripts: Scripts, account: Account, now: float, closing: bool = False
@@ -195,12 +205,16 @@ class Books:
             minute.give_back(bucket.resolved - bucket.shown - lost, bucket.number * BUCKET_SECONDS)
 
 
-async def _all(tasks: Iterable[Awaitable[None]]) -> None:
-    """Wait for all of them, then raise the first failure, if any."""
-    answers = await asyncio.gather(*tasks, return_exceptions=True)
-    for answer in answers:
-        if isinstance(answer, BaseException):
-            raise answer
+async def _all(tasks: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Do all of them, `AT_ONCE` at a time, then raise the first failure, if any."""
+    failed: BaseException | None = None
+    for first in range(0, len(tasks), AT_ONCE):
+        under_way = [task() for task in tasks[first : first + AT_ONCE]]
+        for answer in await asyncio.gather(*under_way, return_exceptions=True):
+            if isinstance(answer, BaseException):
+                failed = failed or answer
+    if failed is not None:
+        raise failed
 
 
 def remains(budget: Budget, counters: Iterable[int]) -> bool:

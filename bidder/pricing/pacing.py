@@ -12,6 +12,8 @@ each buys as much, which is what makes the dual optimal. A multiplier per line i
 only if line items had budgets of their own; in the catalogue, campaigns have them.
 """
 
+from collections.abc import Hashable
+from itertools import islice
 from math import exp
 from typing import NamedTuple
 
@@ -21,6 +23,8 @@ from bidder.pricing.curve import Plan, Traffic, flight_share, open_hours
 from bidder.pricing.leases import Account, Spent, day_of
 
 STEP_SECONDS = 2.0
+AT_ONCE = 100
+"""Campaigns that are stepped in one go: bids wait meanwhile."""
 DEEPEST = 6.0
 """The lowest factor is exp(-6), one four-hundredth."""
 FRONT = 0.25
@@ -132,7 +136,7 @@ class Pacing:
         self._books = books
         self._traffic = Traffic()
         self._hours: dict[int, frozenset[int]] = {}
-        self._plans: dict[int, tuple[Plan, float | None]] = {}
+        self._plans: dict[Hashable, tuple[Plan, float | None]] = {}
         self._pacers: dict[int, tuple[Pacer, Pacer]] = {}
         self._stepped_at: dict[int, float] = {}
         self._counted_at = 0.0
@@ -152,22 +156,29 @@ class Pacing:
             del self.paces[owner]
         self._stepped_at.clear()
 
-    def step(self, now: float, requests: float) -> None:
-        """Work out anew the factors of the campaigns whose books were renewed since their last
-        step. `requests`: how many have ever come."""
+    def step(self, now: float, requests: float) -> int:
+        """Work out anew the factors of campaigns whose books were renewed since their last step,
+        and say of how many. `requests`: how many have ever come."""
         if not 0 <= now - self._counted_at < STEP_SECONDS:
             self._idle = requests == self._requests
             self._counted_at, self._requests = now, requests
-        for owner, account in self._books.accounts.items():
-            stepped_at = self._stepped_at.get(owner, 0.0)
-            renewed = account.renewed_at > stepped_at or now < stepped_at
-            if renewed and not 0 <= now - stepped_at < STEP_SECONDS and account.valid_until > now:
-                self._stepped_at[owner] = now
-                factor = self._campaign(owner, account, now, self._idle)
-                if factor is None:
-                    self.paces.pop(owner, None)
-                else:
-                    self.paces[owner] = factor
+        due = (owner for owner in self._books.accounts if self._is_due(owner, now))
+        stepped = list(islice(due, AT_ONCE))
+        for owner in stepped:
+            self._stepped_at[owner] = now
+            factor = self._campaign(owner, self._books.accounts[owner], now, self._idle)
+            if factor is None:
+                self.paces.pop(owner, None)
+            else:
+                self.paces[owner] = factor
+        return len(stepped)
+
+    def _is_due(self, owner: int, now: float) -> bool:
+        """Were its books renewed since its last step, some time ago? (Clocks may be set back.)"""
+        account, stepped_at = self._books.accounts[owner], self._stepped_at.get(owner, 0.0)
+        if 0 <= now - stepped_at < STEP_SECONDS or account.valid_until <= now:
+            return False
+        return account.renewed_at > stepped_at or now < stepped_at
 
     def _campaign(self, owner: int, account: Account, now: float, idle: bool) -> float | None:
         campaign = account.campaign
@@ -190,12 +201,14 @@ class Pacing:
         return min(pacer.step(target, plan, now, front, idle) for pacer, target in active)
 
     def _plan(self, owner: int, campaign: Campaign, now: float) -> tuple[Plan, float | None]:
-        known, day = self._plans.get(owner), day_of(campaign, now)
+        """Its day; worked out once for all campaigns that have the same."""
+        hours, day = self._hours[owner], day_of(campaign, now)
+        alike = (campaign.flights, campaign.advertiser.zone, hours)
+        known = self._plans.get(alike)
         if known is None or known[0].day != day:
-            hours = self._hours[owner]
             plan = Plan(self._traffic, campaign, hours, day)
             share = flight_share(self._traffic, campaign, hours, day, plan.traffic)
-            known = self._plans[owner] = (plan, share)
+            known = self._plans[alike] = (plan, share)
         return known
 
 

@@ -212,6 +212,8 @@ class Worker:
             await self._links.ping()
             await self._read_stops()
             await self._sync_books()
+            while self._pacing.step(time.time(), 0):
+                pass  # unpaced, a campaign would begin with a burst
         except StoreUnavailable:
             self._engine.serving.schedule.fund(0)
         # What is loaded now lives as long as we do: the collector need not look at it again.

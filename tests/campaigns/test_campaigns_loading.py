@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
@@ -361,7 +361,6 @@ def test_a_flight_that_ends_today_still_runs(loaded: Load) -> None:
 SPAN = st.tuples(st.integers(0, 60), st.integers(0, 20))
 
 
-@settings(deadline=None)
 @given(st.lists(SPAN, min_size=1, max_size=5))
 def test_days_of_flights_are_counted_once(spans: list[tuple[int, int]]) -> None:
     first = date(2026, 3, 1)

@@ -126,7 +126,7 @@ def ledger_of(all_records: list[Record], now: int) -> Ledger:
     return ledger
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_the_fast_caps_say_what_the_slow_ones_say(
     make_item: Callable[..., LineItem], data: st.DataObject
@@ -156,7 +156,7 @@ def test_the_fast_caps_say_what_the_slow_ones_say(
     assert sentence(found)
 
 
-@settings(max_examples=40, deadline=None,
+@settings(max_examples=40,
           suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
 @given(st.data(), st.integers(2, 6), st.sampled_from([1, 3, 12]))
 async def test_a_small_ledger_never_allows_what_the_whole_history_forbids(

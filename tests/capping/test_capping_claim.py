@@ -32,9 +32,7 @@ NOW = 1_788_000_000
 TTL = 500
 DAY = 86400
 
-real_store = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+real_store = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def made(number: int, kind: Kind = Kind.RESERVATION, time: int = NOW, hold: int = 60) -> Record:

@@ -169,7 +169,7 @@ operations = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=70, deadline=None,
+@settings(max_examples=70,
           suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
 @given(operations, st.integers(2, 6), st.sampled_from([1, 5, 30]))
 async def test_the_script_does_what_the_model_does(

@@ -1,6 +1,6 @@
 """Records are a union: any order, any number of times."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bidder.crm.activity import (
@@ -33,7 +33,6 @@ def split(raw: bytes) -> set[bytes]:
     return {raw[at : at + RECORD_BYTES] for at in range(0, len(raw), RECORD_BYTES)}
 
 
-@settings(deadline=None)
 @given(several, several)
 def test_a_union_holds_what_either_holds_once_in_order_of_time(one: bytes, other: bytes) -> None:
     both = united(united(None, one), other)
@@ -43,7 +42,6 @@ def test_a_union_holds_what_either_holds_once_in_order_of_time(one: bytes, other
     assert times == sorted(times)
 
 
-@settings(deadline=None)
 @given(several, several, several)
 def test_neither_order_nor_repetition_matters(one: bytes, two: bytes, three: bytes) -> None:
     first = united(united(united(None, one), two), three)
@@ -107,7 +105,6 @@ def test_what_more_purchases_than_are_kept_came_to_is_known() -> None:
     assert _said(raw) == (200, sum(range(100, 300)), 299)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(70, 199), max_size=4), st.booleans())
 def test_sums_do_not_depend_on_how_purchases_came(ends: list[int], again: bool) -> None:
     every = _orders(0, 200)

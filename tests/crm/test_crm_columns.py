@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bidder.crm.columns import amounts, coded, counts, times, yes
@@ -47,7 +47,6 @@ def test_a_form_of_its_own() -> None:
     ]
 
 
-@settings(deadline=None)
 @given(st.lists(st.datetimes(datetime(1990, 1, 1), datetime(2037, 1, 1)), max_size=5))
 def test_summer_and_winter_are_told_apart(moments: list[datetime]) -> None:
     whole = [each.replace(microsecond=0) for each in moments]

@@ -32,9 +32,7 @@ def got(path: Path, names: list[str], format: str = "csv") -> tuple[list[tuple[o
     return sorted(found), refused
 
 
-@settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.one_of(

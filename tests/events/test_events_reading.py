@@ -35,7 +35,7 @@ def plain(directory: Path, sequence: int, content: bytes, started: float = 1000.
 
 
 @given(data=st.data())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_a_crash_at_any_byte_costs_at_most_the_torn_line(data: st.DataObject, make: Any) -> None:
     kinds = data.draw(st.lists(st.sampled_from([BidEvent, WinEvent]), max_size=8))
     events = [make(kind, str(n), time=float(n)) for n, kind in enumerate(kinds)]
@@ -152,7 +152,7 @@ steps = st.lists(
 
 
 @given(steps=steps)
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_the_tail_gives_each_line_once(steps: list[Any], make: Any) -> None:
     """Whatever writers, crashes, rotations, restarts and compression do between its batches."""
     sequence, written, got = [1, 1, 1], [], []  # type: ignore[var-annotated]

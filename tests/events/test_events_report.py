@@ -188,7 +188,7 @@ def logs(draw: st.DrawFn, make: Any) -> list[AnyEvent]:
     since=st.none() | st.integers(1_699_990_000, 1_700_080_000),
     until=st.none() | st.integers(1_699_990_000, 1_700_080_000),
 )
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_report_equals_an_obvious_count(
     data: st.DataObject, by: list[str], since: int | None, until: int | None, make: Any
 ) -> None:

@@ -21,7 +21,7 @@ rows = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rows)
 def test_one_row_is_encoded_as_many_are(values: list[float]) -> None:
     got = list(Encoding(TABLES).apply(features.from_log(values)))

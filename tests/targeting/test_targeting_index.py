@@ -303,7 +303,7 @@ def bits(catalogue: c.Catalogue, accepts: Callable[[c.LineItem], bool]) -> int:
     return sum(1 << item.index for item in catalogue.line_items if accepts(item))
 
 
-MANY = settings(max_examples=300, deadline=None)
+MANY = settings(max_examples=300)
 
 
 @MANY
