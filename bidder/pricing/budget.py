@@ -25,9 +25,9 @@ from bidder.pricing.minutes import Minutes, Scripts
 from bidder.pricing.value import highest
 from bidder.store import keys
 
-AT_ONCE = 64
-"""Leases that are renewed side by side. A thousand at once would keep the store, and this process,
-from answering bids, and time out themselves."""
+AT_ONCE = 8
+"""Leases that are renewed side by side: more in one go, and bids would wait for them. A thousand
+would time out themselves."""
 FIXED_ANSWER = 7
 """What `sync` answers before the rows of the buckets."""
 

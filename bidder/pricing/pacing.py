@@ -23,7 +23,7 @@ from bidder.pricing.curve import Plan, Traffic, flight_share, open_hours
 from bidder.pricing.leases import Account, Spent, day_of
 
 STEP_SECONDS = 2.0
-AT_ONCE = 100
+AT_ONCE = 50
 """Campaigns that are stepped in one go: bids wait meanwhile."""
 DEEPEST = 6.0
 """The lowest factor is exp(-6), one four-hundredth."""

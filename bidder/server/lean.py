@@ -9,8 +9,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import formatdate
+from functools import cache
 from http import HTTPStatus
-from typing import cast
+from typing import Any, cast
 
 import httptools
 
@@ -36,6 +37,12 @@ _KEEP = b"Connection: keep-alive\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
+@cache
+def _spelt(name: str) -> bytes:
+    """How the name of a header that we ask for is kept; there are few."""
+    return name.lower().encode()
+
+
 class Headers(Mapping[str, str]):
     """The headers of one request. Of a name that comes twice, the last counts."""
 
@@ -49,7 +56,12 @@ class Headers(Mapping[str, str]):
         self._values[name.lower()] = value
 
     def __getitem__(self, name: str) -> str:
-        return self._values[name.lower().encode()].decode("latin-1")
+        return self._values[_spelt(name)].decode("latin-1")
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As of any mapping. Most of what is asked for is absent, and an exception costs more."""
+        value = self._values.get(_spelt(name))
+        return default if value is None else value.decode("latin-1")
 
     def __iter__(self) -> Iterator[str]:
         return (name.decode("latin-1") for name in self._values)

@@ -4,7 +4,7 @@ Built once per load, immutable, swapped by a reload. `request_mask` is worked ou
 `slot_mask` once per slot; what they leave out, `request_reasons` and `slot_reasons` explain.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import compress
 from math import asin, cos, radians, sin, sqrt
 from operator import attrgetter
@@ -27,6 +27,9 @@ MAX_CANDIDATES = 64
 
 FEW = 3
 """Set bits that are quicker taken from the whole mask than from its words."""
+
+MAX_SHAPES = 4096
+"""Combinations of sizes whose line items are remembered."""
 
 _EARTH_KM = 6371.0
 
@@ -151,8 +154,19 @@ class _Sizes:
                     found.setdefault((size, True), []).append(item.index)
         self._masks = {key: mask_of(indexes) for key, indexes in found.items()}
         self._fixed = {size for size, _ in self._masks if size != (0, 0)}
+        self._found: dict[Hashable, int] = {}
+        """Publishers offer the same sizes again and again."""
 
     def mask(self, slot: Slot) -> int:
+        asked = (slot.sizes, slot.flexible, slot.secure, bool(slot.native))
+        found = self._found.get(asked)
+        if found is None:
+            if len(self._found) >= MAX_SHAPES:
+                self._found.clear()
+            found = self._found[asked] = self._mask(slot)
+        return found
+
+    def _mask(self, slot: Slot) -> int:
         secure = slot.secure
         mask = self._masks.get(((0, 0), secure), 0) if slot.native else 0
         for size in slot.sizes:
