@@ -7,13 +7,17 @@ web-safe base64. A person id is 12 random bytes, written the same way. Names tha
 refuses two paths that collide.
 """
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import a2b_base64, b2a_base64
 from hashlib import blake2b
 from random import Random
 
 BID_ID_BYTES = 12
 BID_KEY_BYTES = 8
 PERSON_ID_CHARS = 16
+
+_WEB_SAFE = bytes.maketrans(b"+/", b"-_")
+_PLAIN = bytes.maketrans(b"-_+/", b"+/!!")
+"""What is not web-safe becomes no base64 at all."""
 
 
 def hash32(path: str) -> int:
@@ -43,9 +47,10 @@ def new_person_id(random: Random) -> str:
 
 def to_text(raw: bytes) -> str:
     """Bytes as unpadded web-safe base64."""
-    return urlsafe_b64encode(raw).rstrip(b"=").decode()
+    return b2a_base64(raw, newline=False).translate(_WEB_SAFE).rstrip(b"=").decode()
 
 
 def from_text(text: str) -> bytes:
     """The bytes behind `to_text`. Raises `ValueError` on anything else."""
-    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    padded = text.encode("ascii") + b"=" * (-len(text) % 4)
+    return a2b_base64(padded.translate(_PLAIN), strict_mode=True)
