@@ -1,6 +1,6 @@
 """How does a decision's cost grow? In line items, in segments a person, in what a ledger holds.
 
-    python -m loadtest.bench.growth [--plot docs/img/growth.png] [--json build/growth.json]
+    python -m loadtest.bench.growth [--plot docs/growth.png] [--json build/growth.json]
 
 Plain functions on one core, without HTTP, store or log: the fastest of several passes over the same
 requests, so that a busy machine disturbs little.
