@@ -170,7 +170,7 @@ def _learn(
             f"{seen.sum()} of {len(seen)} rows have a {role}: at least {LEAST_POSITIVES} must, "
             "and not all"
         )
-    task = _task(role, table, seen, _first_guess(seen, table, late), recipe)
+    task = _task(role, table, _first_guess(seen, table, late), recipe)
     come = late.share(table.elapsed)
     mature = task.take(come >= MATURE)
     judged = mature if mature.labels.sum() >= LEAST_POSITIVES else task
@@ -179,7 +179,7 @@ def _learn(
     scores = _out_of_fold(task, recipe)
     if (come < 1).any():  # a better guess of what is still to come, and once more (EM)
         labels = np.where(seen, 1.0, late.still_to_come(scores, table.elapsed))
-        task = _task(role, table, seen, labels, recipe)
+        task = _task(role, table, labels, recipe)
         scores = _out_of_fold(task, recipe)
     knots = calibrate.calibrate(scores, task.labels, table.weight, table.advertiser)
     progress(f"{role}: calibrated out of {recipe.folds} folds with {len(knots.scores)} knots")
@@ -219,7 +219,7 @@ def _first_guess(seen: Flags, table: Table, late: Delays) -> Floats:
     return np.where(seen, 1.0, late.still_to_come(chance, table.elapsed))
 
 
-def _task(role: Role, table: Table, seen: Flags, labels: Floats, recipe: Recipe) -> Task:
+def _task(role: Role, table: Table, labels: Floats, recipe: Recipe) -> Task:
     rows = encode.in_order(table.rows, labels, table.weight, recipe.encoded)
     return Task(role, table, labels, rows)
 

@@ -52,7 +52,7 @@ def derived(
     memberships = _memberships(crowd, segments)
     interests = _interests(crowd, segments)
     left = _baskets(crowd, advertisers)
-    stages = _stages(crowd, segments, memberships)
+    stages = _stages(segments, memberships)
     columns = zip(
         first.tolist(),
         visited.tolist(),
@@ -117,7 +117,7 @@ def _memberships(crowd: Crowd, segments: Segments) -> list[dict[str, int]]:
     return found
 
 
-def _stages(crowd: Crowd, segments: Segments, found: list[dict[str, int]]) -> list[str]:
+def _stages(segments: Segments, found: list[dict[str, int]]) -> list[str]:
     """The stage of the first segment, in the order of the files, that has one and holds."""
     staged = [(segment.name, segment.stage) for segment in segments.ordered if segment.stage]
     return [

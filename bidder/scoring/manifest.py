@@ -9,7 +9,7 @@ and checked in memory, so what is checked is what is loaded, even while the dire
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -105,6 +105,9 @@ class Knots(Struct, frozen=True):
     factors: dict[str, float] = {}
 
 
+R = TypeVar("R")
+T = TypeVar("T")
+
 _calibration_decoder = msgspec.json.Decoder(dict[Calibrated, Knots])
 _encoding_decoder = msgspec.json.Decoder(dict[Role, dict[str, Rates]])
 _manifest_decoder = msgspec.json.Decoder(Manifest)
@@ -142,28 +145,26 @@ def checked(directory: Path, file: ModelFile) -> bytes:
 
 def read_calibration(directory: Path, file: ModelFile) -> Mapping[Calibrated, Knots]:
     """The calibration of every role, and of views where it is known. Raises `ModelError`."""
-    path = directory / file.file
-    try:
-        knots = _calibration_decoder.decode(checked(directory, file))
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ModelError(path, f"cannot be read ({error})") from None
-    for role in ROLES:
-        if role not in knots:
-            raise ModelError(path, f"has no calibration for {role}")
-    return knots
+    return _of_every_role(directory, file, _calibration_decoder, "calibration")
 
 
 def read_encoding(directory: Path, file: ModelFile) -> Mapping[Role, Mapping[str, Rates]]:
     """The tables of every role, by feature. Raises `ModelError`."""
+    return _of_every_role(directory, file, _encoding_decoder, "tables")
+
+
+def _of_every_role(
+    directory: Path, file: ModelFile, decoder: msgspec.json.Decoder[dict[R, T]], what: str
+) -> dict[R, T]:
     path = directory / file.file
     try:
-        tables = _encoding_decoder.decode(checked(directory, file))
+        found = decoder.decode(checked(directory, file))
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ModelError(path, f"cannot be read ({error})") from None
     for role in ROLES:
-        if role not in tables:
-            raise ModelError(path, f"has no tables for {role}")
-    return tables
+        if role not in found:
+            raise ModelError(path, f"has no {what} for {role}")
+    return found
 
 
 def listed(file: str, content: bytes, metrics: dict[str, float] | None = None) -> ModelFile:
