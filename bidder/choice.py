@@ -16,6 +16,8 @@ class Contender(NamedTuple):
     """A line item that may speak, before its creatives are looked at."""
 
     line_item: LineItem
+    pace: float
+    """The pacing's part of the factor on its value."""
     rate: float
     """What turns its currency into the bid's."""
     most_micros: int

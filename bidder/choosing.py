@@ -143,14 +143,14 @@ class Chooser:
             return Refusal(NoBid.NOT_IN_AUDIENCE)
         if item.arm is not None and not in_arm(item.arm, self._person or self._offer.request_id):
             return Refusal(NoBid.HELD_OUT, "another arm of the split speaks")
-        factor = self._paces.get(item.campaign.id32, 1.0)
-        if factor <= 0:
+        pace = self._paces.get(item.campaign.id32, 1.0)
+        if pace <= 0:
             return Refusal(NoBid.PACED)
         rate = self._serving.rate(advertiser.currency, self._currency, self._now)
         if rate is None:
             bid_in = self._currency or "any currency that the request allows"
             return Refusal(NoBid.NO_RATE, f"{advertiser.currency} to {bid_in}")
-        return Contender(item, rate, int(highest(item, factor) * rate))
+        return Contender(item, pace, rate, int(highest(item, pace) * rate))
 
     def _candidate(self, contender: Contender, slot: Slot) -> Candidate | None:
         """The contender with a creative that fits and may be shown, if it has one. This is the
@@ -166,7 +166,7 @@ class Chooser:
         if isinstance(shown, Refusal):
             self._out(item.index, *shown)
             return None
-        factor = self._paces.get(item.campaign.id32, 1.0)
+        factor = contender.pace
         if item.bid.modifiers:
             factor *= modifier(item, self._facts_of(item, slot, shown.size))
             if factor <= 0:
