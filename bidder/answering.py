@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from datetime import date
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from bidder import ids
@@ -28,7 +28,7 @@ CONSENT_PARAMETERS = (1, 2)
 """DSA parameters of a bid on a known person: profiling and basic advertising."""
 
 
-class Offered(NamedTuple):
+class Offered(Struct, frozen=True, gc=False):
     """A bid that is paid for and reserved, and may be sent."""
 
     choice: Choice
@@ -41,7 +41,7 @@ class Offered(NamedTuple):
     """How long the ledger keeps the place."""
 
 
-class Source(NamedTuple):
+class Source(Struct, frozen=True, gc=False):
     """What all bids of one request share."""
 
     offer: Opportunity

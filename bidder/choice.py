@@ -3,7 +3,7 @@
 The values that `choosing` makes and `engine`, `answering` and `explain` read.
 """
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from bidder.campaigns.catalogue import Creative, LineItem
 from bidder.capping import Kind, Ledger, Record, Rule
@@ -12,7 +12,7 @@ from bidder.person import Profile
 from bidder.pricing import Estimate
 
 
-class Contender(NamedTuple):
+class Contender(Struct, frozen=True, gc=False):
     """A line item that may speak, before its creatives are looked at."""
 
     line_item: LineItem
@@ -24,7 +24,7 @@ class Contender(NamedTuple):
     """The highest value it can come to, CPM micros of the bid's currency."""
 
 
-class Candidate(NamedTuple):
+class Candidate(Struct, frozen=True, gc=False):
     """A line item with a creative that may be shown in a slot, before it is scored."""
 
     line_item: LineItem
@@ -37,7 +37,7 @@ class Candidate(NamedTuple):
     """What turns its currency into the bid's."""
 
 
-class Market(NamedTuple):
+class Market(Struct, frozen=True, gc=False):
     """One way to buy a slot: its open auction, or one of its deals."""
 
     deal: DealOffer | None
@@ -47,7 +47,7 @@ class Market(NamedTuple):
     """1 first price, 2 second price, 3 fixed price."""
 
 
-class Scored(NamedTuple):
+class Scored(Struct, frozen=True, gc=False):
     """A candidate's worth in CPM micros of the bid's currency, and what it rests on."""
 
     value_micros: int
@@ -56,7 +56,7 @@ class Scored(NamedTuple):
     """The features it was scored on, as `scoring.features.logged` takes them."""
 
 
-class Choice(NamedTuple):
+class Choice(Struct, frozen=True, gc=False):
     """One bid we are about to make; prices are CPM micros of `currency`."""
 
     slot: Slot
@@ -91,7 +91,7 @@ class Choice(NamedTuple):
         )
 
 
-class Asker(NamedTuple):
+class Asker(Struct, frozen=True, gc=False):
     """Who is asking, as far as we may know."""
 
     profile: Profile

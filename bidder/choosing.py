@@ -9,6 +9,8 @@ from math import ceil
 from random import Random
 from zoneinfo import ZoneInfo
 
+from msgspec.structs import replace
+
 from bidder import capping
 from bidder.campaigns.catalogue import LineItem
 from bidder.choice import Asker, Candidate, Choice, Contender, Market, Scored
@@ -122,7 +124,7 @@ class Chooser:
             if isinstance(contender, Contender):
                 found.append(contender)
             else:
-                self._out(index, *contender)
+                self._out(index, contender.reason, contender.detail)
         cut = mask.bit_count() - MAX_CANDIDATES
         if cut > 0:
             self.cut += cut
@@ -164,7 +166,7 @@ class Chooser:
         item = contender.line_item
         shown = self._rotation.pick(item, slot)
         if isinstance(shown, Refusal):
-            self._out(item.index, *shown)
+            self._out(item.index, shown.reason, shown.detail)
             return None
         factor = contender.pace
         if item.bid.modifiers:
@@ -232,17 +234,18 @@ class Chooser:
 
     def _drawn(self, choice: Choice) -> Choice:
         """The choice with its chance to win; a few prices are drawn anew, to learn from."""
-        market, size, shader = choice.market, choice.candidate.size, self._serving.shader
-        if market.auction == FIRST_PRICE and shader.explores(self._random):
+        market, price, shader = choice.market, choice.price_micros, self._serving.shader
+        explored = market.auction == FIRST_PRICE and shader.explores(self._random)
+        if explored:
             price = drawn(choice.scored.value_micros, market.floor_micros, self._random)
-            choice = choice._replace(price_micros=price, explored=True)
-        chance = shader.chance(choice.price_micros, market.floor_micros, *self._cell(market, size))
-        return choice._replace(p_win=chance)
+        cell = self._cell(market, choice.candidate.size)
+        chance = shader.chance(price, market.floor_micros, *cell)
+        return replace(choice, price_micros=price, explored=explored, p_win=chance)
 
     def _haunted(self, ghost: Choice, contenders: Sequence[Contender]) -> list[Contender]:
         """Who may bid in place of a choice whose campaign is silent towards this person."""
         campaign = ghost.line_item.campaign
-        self.ghosts.append(self._drawn(ghost)._replace(explored=False))
+        self.ghosts.append(replace(self._drawn(ghost), explored=False))
         self._out(ghost.line_item.index, NoBid.HELD_OUT, "the person is in the control group")
         return [c for c in contenders if c.line_item.campaign is not campaign]
 

@@ -6,7 +6,8 @@ permit -> candidates -> people.read -> audience -> caps, score, price (`choosing
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from random import Random
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from bidder import answering, capping, ids, metrics, people
 from bidder.answering import Answerer, Offered, Source
@@ -32,7 +33,7 @@ STAGES_EVERY = 64
 """The stages of one request in so many are timed."""
 
 
-class Policy(NamedTuple):
+class Policy(Struct, frozen=True, gc=False):
     """What the settings say of deciding."""
 
     privacy: Rules
@@ -48,7 +49,7 @@ class Policy(NamedTuple):
     """Share of the requests of which a no-bid is logged."""
 
 
-class Decision(NamedTuple):
+class Decision(Struct, frozen=True, gc=False):
     """The answer to one request: `body` is empty for a no-bid, and then `reason` says why."""
 
     body: bytes
@@ -56,7 +57,7 @@ class Decision(NamedTuple):
     bids: int
 
 
-class Seen(NamedTuple):
+class Seen(Struct, frozen=True, gc=False):
     """Who is asking, as far as we may know and could find out."""
 
     person: Person

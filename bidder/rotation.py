@@ -5,7 +5,8 @@ stays below the intrusiveness ceiling. Of several, the one the person saw least.
 """
 
 from random import Random
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from bidder import capping
 from bidder.campaigns.catalogue import Creative, LineItem
@@ -20,7 +21,7 @@ from bidder.serving import Serving
 from bidder.trace import Refusal
 
 
-class Shown(NamedTuple):
+class Shown(Struct, frozen=True, gc=False):
     """A creative that may be shown, and the rules that allowed it."""
 
     creative: Creative

@@ -1,12 +1,12 @@
 """Why is a line item out? Reasons with the numbers behind them, kept for `explain` and the log."""
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from bidder.capping import Verdict
 from bidder.reasons import NoBid
 
 
-class Short(NamedTuple):
+class Short(Struct, frozen=True, gc=False):
     """How far a value is from a floor, both CPM micros of the bid's currency."""
 
     value_micros: int
@@ -35,7 +35,7 @@ class Trace:
             self.details[index] = detail
 
 
-class Refusal(NamedTuple):
+class Refusal(Struct, frozen=True, gc=False):
     """Why a line item does not speak in a slot."""
 
     reason: NoBid

@@ -9,7 +9,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from math import inf
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -46,7 +45,7 @@ REASON: dict[Level, NoBid] = {
 }
 
 
-class Limit(NamedTuple):
+class Limit(Struct, frozen=True, gc=False):
     """At most `most` events in any `seconds` (0 = ever), and what the trader wrote for it."""
 
     most: int
@@ -54,7 +53,7 @@ class Limit(NamedTuple):
     written: Cap | Silence
 
 
-class Rule(NamedTuple):
+class Rule(Struct, frozen=True, gc=False):
     """All limits on the same events, with what is constant about them worked out."""
 
     word: int
@@ -148,14 +147,15 @@ def verdict(ledger: Ledger, rules: Sequence[Rule]) -> Verdict | None:
         many = len(times)
         if many < least or times[-least] + rule.longest <= now:
             continue
-        for count, seconds, written in rule.limits:
-            if many < count:
+        for limit in rule.limits:
+            if many < limit.most:
                 break
-            if not seconds:
-                return _verdict(written, many, 0)
-            free_at = times[-count] + seconds
+            if not limit.seconds:
+                return _verdict(limit.written, many, 0)
+            free_at = times[-limit.most] + limit.seconds
             if free_at > now and (worst is None or free_at > worst.free_at):
-                worst = _verdict(written, many - bisect_right(times, now - seconds), free_at)
+                seen = many - bisect_right(times, now - limit.seconds)
+                worst = _verdict(limit.written, seen, free_at)
     return worst
 
 

@@ -25,6 +25,8 @@ from typing import Literal, NamedTuple, cast
 from zlib import crc32
 from zoneinfo import ZoneInfo
 
+from msgspec import Struct
+
 from bidder.campaigns.catalogue import Creative, LineItem
 from bidder.openrtb.opportunity import Opportunity, Slot
 from bidder.person import History, Profile
@@ -134,7 +136,7 @@ _packing = Packing(f"{len(FEATURES)}d")
 _NO_TOPICS: frozenset[str] = frozenset()
 
 
-class Context(NamedTuple):
+class Context(Struct, frozen=True, gc=False):
     """What all candidates of one request share: made once by `context`, read by `fill`."""
 
     values: tuple[float, ...]

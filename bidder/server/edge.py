@@ -8,7 +8,9 @@ import re
 import zlib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from bidder import metrics
 from bidder.engine import Engine
@@ -27,7 +29,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 _PLAIN = ("", "identity")
 
 
-class Answer(NamedTuple):
+class Answer(Struct, frozen=True, gc=False):
     """An HTTP answer; 204, 400 and the like have no body."""
 
     status: int
@@ -35,7 +37,7 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
-class Question(NamedTuple):
+class Question(Struct, frozen=True, gc=False):
     """An HTTP request to the bid endpoint."""
 
     exchange: str
@@ -134,7 +136,7 @@ def echoing(answer: Answer, headers: Mapping[str, str]) -> Answer:
     version = headers.get(VERSION_HEADER)
     if not version or not _VERSION.fullmatch(version):
         return answer
-    return answer._replace(headers={**answer.headers, VERSION_HEADER: version})
+    return replace(answer, headers={**answer.headers, VERSION_HEADER: version})
 
 
 def inflate(body: bytes, headers: Mapping[str, str], limit: int) -> bytes:

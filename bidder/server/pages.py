@@ -12,6 +12,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import msgspec
+from msgspec.structs import replace
 
 from bidder.campaigns.catalogue import Advertiser, Catalogue
 from bidder.crm.rights import Desk, Everything, NotFound, Wish
@@ -292,7 +293,7 @@ class Pages:
 
     def _sorry(self, write: Writer, status: int, key: str) -> Answer:
         answer = self._page(write, "error.title", write.told(key, warned=True), status)
-        return answer._replace(headers={**answer.headers, "Retry-After": "30"})
+        return replace(answer, headers={**answer.headers, "Retry-After": "30"})
 
     def _back(self, write: Writer, done: str, cookie: str = "") -> Answer:
         """303 to the page (RFC 9110 §15.4.4), which says what was done."""

@@ -6,8 +6,9 @@ asks here. Nothing raised behind an endpoint reaches the wire: a bid request the
 
 from collections.abc import Mapping
 from logging import getLogger
-from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
+
+from msgspec import Struct
 
 from bidder import metrics
 from bidder.metrics import Metrics
@@ -21,7 +22,7 @@ BID_PATH = "/openrtb2/"
 _log = getLogger(__name__)
 
 
-class Request(NamedTuple):
+class Request(Struct, frozen=True, gc=False):
     """One HTTP request, read whole."""
 
     method: str

@@ -38,7 +38,7 @@ def window_seconds(text: object) -> int:
 Duration = Annotated[
     int,
     BeforeValidator(seconds),
-    PlainSerializer("{}s".format, when_used="json"),
+    PlainSerializer(lambda seconds: f"{seconds}s", when_used="json"),
     WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,9}[smhdw]$", "examples": ["20m", "1d"]}),
 ]
 """A length of time written ``20m`` or ``1d``: an int of seconds, 0 or more."""
