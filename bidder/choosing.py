@@ -24,7 +24,8 @@ from bidder.reasons import NoBid
 from bidder.rotation import Rotation
 from bidder.scoring import features
 from bidder.serving import Serving
-from bidder.targeting import facts, survivors
+from bidder.targeting import survivors
+from bidder.targeting.facts import Facts
 from bidder.targeting.index import MAX_CANDIDATES, deal_for
 from bidder.trace import Detail, Refusal, Short, Trace
 
@@ -72,8 +73,7 @@ class Chooser:
         self._currency = self._agreed_currency()
         self._context: features.Context | None = None
         self._histories: dict[int, History] = {}
-        self._request_facts: facts.Facts | None = None
-        self._facts: dict[tuple[int, tuple[int, int], ZoneInfo], facts.Facts] = {}
+        self._facts: dict[tuple[int, tuple[int, int], ZoneInfo], Facts] = {}
         self._row = features.new_row()
         self._candidates: dict[int, Candidate | None] = {}
         """Of the slot at hand, by index of the line item."""
@@ -170,7 +170,7 @@ class Chooser:
             return None
         factor = contender.pace
         if item.bid.modifiers:
-            factor *= modifier(item, self._facts_of(item, slot, shown.size))
+            factor *= modifier(item, self._facts_of(item, slot, shown.size).of)
             if factor <= 0:
                 self._out(item.index, NoBid.NO_VALUE, "a modifier is 0 here")
                 return None
@@ -341,16 +341,15 @@ class Chooser:
                 return currency
         return ""
 
-    def _facts_of(self, item: LineItem, slot: Slot, size: tuple[int, int]) -> facts.Facts:
+    def _facts_of(self, item: LineItem, slot: Slot, size: tuple[int, int]) -> Facts:
         """What the trader's modifiers ask about."""
-        if self._request_facts is None:
-            self._request_facts = facts.request_facts(self._offer, self._profile.segments)
         zone = item.campaign.advertiser.zone
         key = (slot.index, size, zone)
         found = self._facts.get(key)
         if found is None:
-            own = facts.slot_facts(slot, size, self._now, zone)
-            found = self._facts[key] = {**self._request_facts, **own}
+            segments = self._profile.segments
+            found = Facts(self._offer, segments, slot, size, self._now, zone)
+            self._facts[key] = found
         return found
 
     def _all_out(self, contenders: Sequence[Contender], reason: NoBid, detail: Detail) -> None:

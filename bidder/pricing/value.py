@@ -1,6 +1,6 @@
 """What is one impression worth to the advertiser? CPM micros of its own currency."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -75,13 +75,16 @@ def highest(line_item: LineItem, pace: float = 1.0) -> int:
     return int(min(most, limit) if limit else most)
 
 
-def modifier(line_item: LineItem, facts: Mapping[str, frozenset[str]]) -> float:
+def modifier(line_item: LineItem, facts: Callable[[str], frozenset[str]]) -> float:
     """The product of the trader's modifiers that apply; 0 means do not bid.
 
-    `facts` gives for each dimension the values of this request: ``{"device": {"mobile"}, ...}``.
+    `facts` gives for each dimension the values of this request: ``facts("device") == {"mobile"}``.
     """
     factor = 1.0
     for rule in line_item.bid.modifiers:
-        if all(not values.isdisjoint(facts.get(name, ())) for name, values in rule.when.items()):
+        for name, values in rule.when.items():
+            if values.isdisjoint(facts(name)):
+                break
+        else:
             factor *= rule.times
     return factor

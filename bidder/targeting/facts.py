@@ -4,40 +4,74 @@ What a request says of places is wide, as in targeting: ``a.news.example`` is in
 too, ``IAB1-2`` in ``IAB1``. A missing fact is an empty text, which no condition can name.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from bidder.openrtb.opportunity import Opportunity, Slot
 from bidder.targeting.dimensions import category_and_parent, domain_and_parents
 
-Facts = Mapping[str, frozenset[str]]
-"""Dimension -> the values that this request has in it."""
-
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_SINGLE = (
+_SINGLE = frozenset((
     "country", "region", "city", "postcode", "device", "os", "browser", "language", "exchange",
     "supply", "bundle", "publisher",
-)  # fmt: skip
+))  # fmt: skip
+_NOTHING: frozenset[str] = frozenset()
 
 
-def request_facts(offer: Opportunity, segments: Iterable[str]) -> Facts:
-    """What holds for the whole request, made to a person in these segments."""
-    facts = {name: frozenset((getattr(offer, name),)) for name in _SINGLE}
-    facts["domain"] = frozenset(domain_and_parents(offer.domain))
-    facts["categories"] = frozenset(
-        [wider for category in offer.categories for wider in category_and_parent(category)]
-    )
-    facts["segment"] = frozenset(segments)
-    return facts
+class Facts:
+    """What holds for an ad of one size in one slot, shown to a person, on an advertiser's clock.
+
+    Each fact is worked out when it is first asked for: most modifiers ask for one.
+    """
+
+    def __init__(
+        self,
+        offer: Opportunity,
+        segments: Iterable[str],
+        slot: Slot,
+        size: tuple[int, int],
+        now: float,
+        zone: ZoneInfo,
+    ) -> None:
+        """`size` is in pixels, (0, 0) for native; `now` is epoch seconds, `zone` the clock's."""
+        self._offer = offer
+        self._segments = segments
+        self._slot = slot
+        self._size = size
+        self._now = now
+        self._zone = zone
+        self._known: dict[str, frozenset[str]] = {}
+
+    def of(self, name: str) -> frozenset[str]:
+        """The values in the dimension `name`; none in one that there is not."""
+        found = self._known.get(name)
+        if found is None:
+            if name in _SINGLE:
+                found = frozenset((getattr(self._offer, name),))
+            else:
+                several = _SEVERAL.get(name)
+                found = frozenset(several(self)) if several is not None else _NOTHING
+            self._known[name] = found
+        return found
+
+    def _sizes(self) -> Iterable[str]:
+        width, height = self._size
+        return (f"{width}x{height}" if width else "native",)
+
+    def _categories(self) -> Iterable[str]:
+        return [wider for one in self._offer.categories for wider in category_and_parent(one)]
+
+    def _local(self) -> datetime:
+        return datetime.fromtimestamp(self._now, UTC).astimezone(self._zone)
 
 
-def slot_facts(slot: Slot, size: tuple[int, int], now: float, zone: ZoneInfo) -> Facts:
-    """What holds for an ad of this size in this slot, on an advertiser's clock; (0, 0) = native."""
-    local = datetime.fromtimestamp(now, UTC).astimezone(zone)
-    return {
-        "size": frozenset((f"{size[0]}x{size[1]}" if size[0] else "native",)),
-        "position": frozenset((str(slot.position),)),
-        "hour": frozenset((str(local.hour),)),
-        "weekday": frozenset((WEEKDAYS[local.weekday()],)),
-    }
+_SEVERAL: Mapping[str, Callable[[Facts], Iterable[str]]] = {
+    "domain": lambda facts: domain_and_parents(facts._offer.domain),
+    "categories": Facts._categories,
+    "segment": lambda facts: facts._segments,
+    "size": Facts._sizes,
+    "position": lambda facts: (str(facts._slot.position),),
+    "hour": lambda facts: (str(facts._local().hour),),
+    "weekday": lambda facts: (WEEKDAYS[facts._local().weekday()],),
+}

@@ -1,6 +1,7 @@
 """Campaigns and catalogues as small as a test needs, and scripts run on a real server at once."""
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,10 +13,16 @@ import redis
 import bidder.store
 from bidder.campaigns import catalogue
 from bidder.ids import hash32
+from bidder.pricing import Books, counting
+from bidder.pricing.leases import Account, Hold
 from bidder.store.breaker import StoreUnavailable
 from bidder.store.embedded import EmbeddedStore
 
 LUA = Path(bidder.store.__file__).parent / "lua"
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
+LASTS = 600
+CPM = 10_000_000
+COST = CPM // 1000
 
 
 class Server:
@@ -88,6 +95,53 @@ def with_budget(whole: catalogue.Catalogue, **budget: Any) -> catalogue.Catalogu
     campaign = replace(whole.campaigns[0], budget=catalogue.Budget(**budget))
     item = replace(whole.line_items[0], campaign=campaign)
     return replace(whole, campaigns=(campaign,), line_items=(item,))
+
+
+class Desk:
+    """One worker at its books."""
+
+    def __init__(self, server: Server, whole: catalogue.Catalogue, name: str) -> None:
+        self.server, self.whole, self.now = server, whole, NOW
+        self.books = Books(name, LASTS)
+        self.books.adopt(whole)
+        self.item = whole.line_items[0]
+        self.campaign = whole.campaigns[0].id32
+
+    @property
+    def account(self) -> Account:
+        return self.books.accounts[self.campaign]
+
+    async def sync(self, forward: float = 10.0) -> None:
+        self.now += forward
+        await self.books.sync(self.server, self.now)
+
+    def hold(self, cpm: int = CPM) -> Hold | None:
+        return self.books.hold(self.item, cpm, self.now, "demo", LASTS)
+
+    def hold_all(self) -> list[Hold]:
+        held = []
+        while (hold := self.hold()) is not None:
+            held.append(hold)
+        return held
+
+    async def drain(self, rounds: int = 40) -> list[Hold]:
+        """All the bids that the store ever allows."""
+        held: list[Hold] = []
+        for _ in range(rounds):
+            await self.sync(1.0)
+            held += self.hold_all()
+        return held
+
+    async def bill(self, hold: Hold, bid: int, cost: int = COST) -> str:
+        return await counting.bill(
+            self.server, self.campaign, bid.to_bytes(12, "big"), hold, cost, int(self.now)
+        )
+
+
+@pytest.fixture
+def desk_of(server: Server) -> Callable[..., Desk]:
+    """Opens the books of one more worker on `server`: `desk_of(whole, name="worker")`."""
+    return lambda whole, name="worker": Desk(server, whole, name)
 
 
 @pytest.fixture

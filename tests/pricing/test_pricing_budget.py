@@ -5,10 +5,9 @@ from datetime import UTC, datetime
 import pytest
 
 from bidder.campaigns import catalogue
-from bidder.pricing import Books, counting
+from bidder.pricing import counting
 from bidder.pricing.budget import money_keys, remains
-from bidder.pricing.leases import LEASE_SECONDS, bucket_name, day_bounds, day_of
-from bidder.store import keys
+from bidder.pricing.leases import LEASE_SECONDS, bucket_name, day_of
 from bidder.store.breaker import StoreUnavailable
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
@@ -17,49 +16,8 @@ CPM = 10_000_000
 COST = 10_000
 
 
-class Desk:
-    """One worker at its books."""
-
-    def __init__(self, server, whole, name="worker") -> None:
-        self.server, self.whole, self.now = server, whole, NOW
-        self.books = Books(name, LASTS)
-        self.books.adopt(whole)
-        self.item = whole.line_items[0]
-        self.campaign = whole.campaigns[0].id32
-
-    @property
-    def account(self):
-        return self.books.accounts[self.campaign]
-
-    async def sync(self, forward: float = 10.0) -> None:
-        self.now += forward
-        await self.books.sync(self.server, self.now)
-
-    def hold(self, cpm: int = CPM):
-        return self.books.hold(self.item, cpm, self.now, "demo", LASTS)
-
-    def hold_all(self) -> list:
-        held = []
-        while (hold := self.hold()) is not None:
-            held.append(hold)
-        return held
-
-    async def drain(self, rounds: int = 40) -> list:
-        """All the bids that the store ever allows."""
-        held = []
-        for _ in range(rounds):
-            await self.sync(1.0)
-            held += self.hold_all()
-        return held
-
-    async def bill(self, hold, bid: int, cost: int = COST) -> str:
-        return await counting.bill(
-            self.server, self.campaign, bid.to_bytes(12, "big"), hold, cost, int(self.now)
-        )
-
-
-async def test_no_lease_no_bid(server, made) -> None:
-    desk = Desk(server, made(daily_micros=100_000))
+async def test_no_lease_no_bid(desk_of, made) -> None:
+    desk = desk_of(made(daily_micros=100_000))
     assert desk.hold() is None
     assert desk.books.funded(desk.now) == 0
     await desk.sync()
@@ -67,8 +25,8 @@ async def test_no_lease_no_bid(server, made) -> None:
     assert desk.hold() is not None
 
 
-async def test_a_lease_asks_for_more_at_once_when_it_is_used_up(server, made) -> None:
-    desk = Desk(server, made(daily_micros=10**9))
+async def test_a_lease_asks_for_more_at_once_when_it_is_used_up(server, desk_of, made) -> None:
+    desk = desk_of(made(daily_micros=10**9))
     await desk.sync()
     desk.hold_all()
     assert await desk.books.sync(server, desk.now) == 1
@@ -79,8 +37,8 @@ async def test_a_lease_asks_for_more_at_once_when_it_is_used_up(server, made) ->
     assert desk.account.lease.free_micros > before
 
 
-async def test_a_quiet_account_is_not_asked_for(server, made) -> None:
-    desk = Desk(server, made(daily_micros=10**9))
+async def test_a_quiet_account_is_not_asked_for(server, desk_of, made) -> None:
+    desk = desk_of(made(daily_micros=10**9))
     await desk.sync()
     assert await desk.books.sync(server, desk.now + 1) == 0
     assert await desk.books.sync(server, desk.now + 6) == 1
@@ -96,9 +54,9 @@ async def test_a_quiet_account_is_not_asked_for(server, made) -> None:
         {"daily_micros": 25 * COST, "total_impressions": 20},
     ],
 )
-async def test_all_of_a_budget_and_no_more(server, made, budget) -> None:
+async def test_all_of_a_budget_and_no_more(desk_of, made, budget) -> None:
     whole = made(**budget)
-    one, other = Desk(server, whole, "one"), Desk(server, whole, "other")
+    one, other = desk_of(whole, "one"), desk_of(whole, "other")
     held = []
     for _ in range(30):
         for desk in (one, other):
@@ -107,14 +65,14 @@ async def test_all_of_a_budget_and_no_more(server, made, budget) -> None:
     assert len(held) == 20
 
 
-async def test_without_a_budget_there_is_no_end(server, made) -> None:
-    desk = Desk(server, made())
+async def test_without_a_budget_there_is_no_end(desk_of, made) -> None:
+    desk = desk_of(made())
     await desk.sync()
     assert len([desk.hold() for _ in range(500)]) == 500
 
 
-async def test_a_bid_that_was_not_sent_gives_its_money_back(server, made) -> None:
-    desk = Desk(server, made(daily_micros=COST))
+async def test_a_bid_that_was_not_sent_gives_its_money_back(desk_of, made) -> None:
+    desk = desk_of(made(daily_micros=COST))
     await desk.sync()
     hold = desk.hold()
     assert hold is not None
@@ -123,8 +81,8 @@ async def test_a_bid_that_was_not_sent_gives_its_money_back(server, made) -> Non
     assert desk.hold() == hold
 
 
-async def test_a_hold_of_another_day_cannot_be_given_back_here(server, made) -> None:
-    desk = Desk(server, made(daily_micros=COST))
+async def test_a_hold_of_another_day_cannot_be_given_back_here(desk_of, made) -> None:
+    desk = desk_of(made(daily_micros=COST))
     await desk.sync()
     hold = desk.hold()
     desk.account.give_back(type(hold)(hold.holder, "2020-01-01", COST, hold.bucket, 0))
@@ -132,8 +90,8 @@ async def test_a_hold_of_another_day_cannot_be_given_back_here(server, made) -> 
     assert desk.account.lease.free_micros == 0
 
 
-async def test_what_is_lost_can_be_bid_again_once(server, made) -> None:
-    desk = Desk(server, made(daily_micros=3 * COST))
+async def test_what_is_lost_can_be_bid_again_once(server, desk_of, made) -> None:
+    desk = desk_of(made(daily_micros=3 * COST))
     held = await desk.drain()
     assert len(held) == 3
     bid = (1).to_bytes(12, "big")
@@ -142,15 +100,15 @@ async def test_what_is_lost_can_be_bid_again_once(server, made) -> None:
     assert len(await desk.drain()) == 1
 
 
-async def test_a_loss_after_the_hold_ended_changes_nothing(server, made) -> None:
-    desk = Desk(server, made(daily_micros=3 * COST))
+async def test_a_loss_after_the_hold_ended_changes_nothing(server, desk_of, made) -> None:
+    desk = desk_of(made(daily_micros=3 * COST))
     held = await desk.drain()
     late = int(desk.now) + LASTS + 60
     assert await counting.resolve(server, desk.campaign, bytes(12), held[0], late) == "duplicate"
 
 
-async def test_a_cheaper_win_frees_the_difference(server, made) -> None:
-    desk = Desk(server, made(daily_micros=2 * COST))
+async def test_a_cheaper_win_frees_the_difference(desk_of, made) -> None:
+    desk = desk_of(made(daily_micros=2 * COST))
     held = await desk.drain()
     assert await desk.bill(held[0], 1, cost=1) == "new"
     assert await desk.bill(held[0], 1, cost=1) == "duplicate"
@@ -161,16 +119,16 @@ async def test_a_cheaper_win_frees_the_difference(server, made) -> None:
     assert desk.account.spent.impressions == 2
 
 
-async def test_holds_end_when_nothing_more_can_come(server, made) -> None:
-    desk = Desk(server, made(daily_micros=2 * COST))
+async def test_holds_end_when_nothing_more_can_come(desk_of, made) -> None:
+    desk = desk_of(made(daily_micros=2 * COST))
     assert len(await desk.drain()) == 2
     assert await desk.drain() == []
     desk.now += LASTS
     assert len(await desk.drain()) == 2
 
 
-async def test_a_billing_after_the_hold_ended_is_counted_all_the_same(server, made) -> None:
-    desk = Desk(server, made(daily_micros=2 * COST))
+async def test_a_billing_after_the_hold_ended_is_counted_all_the_same(desk_of, made) -> None:
+    desk = desk_of(made(daily_micros=2 * COST))
     held = await desk.drain()
     desk.now += LASTS
     again = await desk.drain()
@@ -180,8 +138,8 @@ async def test_a_billing_after_the_hold_ended_is_counted_all_the_same(server, ma
     assert desk.account.spent.micros_today == 4 * COST
 
 
-async def test_an_impression_owes_its_cost_until_it_is_billed(server, made) -> None:
-    desk = Desk(server, made(daily_micros=2 * COST))
+async def test_an_impression_owes_its_cost_until_it_is_billed(server, desk_of, made) -> None:
+    desk = desk_of(made(daily_micros=2 * COST))
     held = await desk.drain()
     bid = (7).to_bytes(12, "big")
 
@@ -203,8 +161,8 @@ async def test_an_impression_owes_its_cost_until_it_is_billed(server, made) -> N
     assert desk.account.spent.impressions == 1
 
 
-async def test_overdue_billings_are_handed_out_until_they_are_billed(server, made) -> None:
-    desk = Desk(server, made(daily_micros=2 * COST))
+async def test_overdue_billings_are_handed_out_until_they_are_billed(server, desk_of, made) -> None:
+    desk = desk_of(made(daily_micros=2 * COST))
     (hold, _) = await desk.drain()
     campaign, due = desk.campaign, int(desk.now) + 100
     await counting.await_billing(
@@ -218,8 +176,8 @@ async def test_overdue_billings_are_handed_out_until_they_are_billed(server, mad
     assert await counting.overdue(server, campaign, due + 999, 10) == []
 
 
-async def test_clicks_and_orders_count_once(server, made) -> None:
-    desk = Desk(server, made(daily_micros=COST))
+async def test_clicks_and_orders_count_once(server, desk_of, made) -> None:
+    desk = desk_of(made(daily_micros=COST))
     (hold,) = await desk.drain()
     for kind, sale in (("clicks", ""), ("conversions", "a"), ("conversions", "b")):
         for bid_id, outcome in ((b"bid", "new"), (b"bid" if not sale else b"other", "duplicate")):
@@ -231,9 +189,9 @@ async def test_clicks_and_orders_count_once(server, made) -> None:
     assert money[b"conversions"] == b"2"
 
 
-async def test_the_dead_give_back_when_their_last_notice_can_have_come(server, made) -> None:
+async def test_the_dead_give_back_when_their_last_notice_can_have_come(desk_of, made) -> None:
     whole = made(daily_micros=4 * COST)
-    dead, heir = Desk(server, whole, "dead"), Desk(server, whole, "heir")
+    dead, heir = desk_of(whole, "dead"), desk_of(whole, "heir")
     held = await dead.drain()
     assert len(held) == 4
     heir.now = dead.now
@@ -245,9 +203,9 @@ async def test_the_dead_give_back_when_their_last_notice_can_have_come(server, m
     assert len(await heir.drain()) == 3
 
 
-async def test_who_ends_gives_back_what_is_free(server, made) -> None:
+async def test_who_ends_gives_back_what_is_free(server, desk_of, made) -> None:
     whole = made(daily_micros=4 * COST)
-    ending, heir = Desk(server, whole, "ending"), Desk(server, whole, "heir")
+    ending, heir = desk_of(whole, "ending"), desk_of(whole, "heir")
     await ending.sync()
     assert ending.hold() is not None
     await ending.books.close(server, ending.now)
@@ -255,23 +213,23 @@ async def test_who_ends_gives_back_what_is_free(server, made) -> None:
     assert len(await heir.drain()) == 3
 
 
-async def test_who_was_silent_too_long_has_nothing(server, made) -> None:
+async def test_who_was_silent_too_long_has_nothing(desk_of, made) -> None:
     whole = made(daily_micros=4 * COST)
-    desk = Desk(server, whole)
+    desk = desk_of(whole)
     await desk.sync()
     desk.now += LEASE_SECONDS
     assert desk.hold() is None
     assert desk.books.funded(desk.now) == 0
-    heir = Desk(server, whole, "heir")
+    heir = desk_of(whole, "heir")
     heir.now = desk.now + LASTS + LEASE_SECONDS
     assert len(await heir.drain()) == 4
     desk.now = heir.now
     assert await desk.drain() == []
 
 
-async def test_bids_while_the_store_is_asked_are_not_given_twice(server, made) -> None:
+async def test_bids_while_the_store_is_asked_are_not_given_twice(server, desk_of, made) -> None:
     """What is bid between question and answer comes out of the answer."""
-    desk = Desk(server, made(daily_micros=6 * COST))
+    desk = desk_of(made(daily_micros=6 * COST))
     await desk.sync()
     desk.hold()
     held = []
@@ -284,14 +242,14 @@ async def test_bids_while_the_store_is_asked_are_not_given_twice(server, made) -
     server.meanwhile = lambda: None
     assert len(held) == 1
     held += desk.hold_all()
-    other = Desk(server, desk.whole, "other")
+    other = desk_of(desk.whole, "other")
     other.now = desk.now
     both = len(held) + 1 + len(await other.drain(8)) + len(await desk.drain(8))
     assert both == 6
 
 
-async def test_a_lost_answer_costs_nothing(server, made) -> None:
-    desk = Desk(server, made(daily_micros=4 * COST))
+async def test_a_lost_answer_costs_nothing(server, desk_of, made) -> None:
+    desk = desk_of(made(daily_micros=4 * COST))
     await desk.sync()
     server.lose = True
     with pytest.raises(StoreUnavailable):
@@ -303,31 +261,31 @@ async def test_a_lost_answer_costs_nothing(server, made) -> None:
     assert len(await desk.drain()) == 3
 
 
-async def test_two_syncs_at_once_are_one(server, made) -> None:
-    desk = Desk(server, made(daily_micros=4 * COST))
+async def test_two_syncs_at_once_are_one(desk_of, made) -> None:
+    desk = desk_of(made(daily_micros=4 * COST))
     desk.account.syncing = True
     await desk.sync()
     assert desk.hold() is None
 
 
-async def test_a_lower_budget_holds_at_once(server, made, changed) -> None:
-    desk = Desk(server, made(daily_micros=10**9))
+async def test_a_lower_budget_holds_at_once(desk_of, made, changed) -> None:
+    desk = desk_of(made(daily_micros=10**9))
     await desk.sync()
     desk.books.adopt(changed(desk.whole, daily_micros=2 * COST))
     assert len(await desk.drain()) == 2
 
 
-async def test_campaigns_that_are_gone_have_no_account(server, made) -> None:
-    desk = Desk(server, made(daily_micros=COST, per_minute=COST))
+async def test_campaigns_that_are_gone_have_no_account(desk_of, made) -> None:
+    desk = desk_of(made(daily_micros=COST, per_minute=COST))
     await desk.sync()
     desk.books.adopt(catalogue.EMPTY)
     assert desk.books.accounts == {}
     assert desk.books.funded(desk.now) == 0
 
 
-async def test_the_pace_is_remembered_for_who_comes_anew(server, made) -> None:
+async def test_the_pace_is_remembered_for_who_comes_anew(desk_of, made) -> None:
     whole = made(daily_micros=10**9)
-    one, other = Desk(server, whole, "one"), Desk(server, whole, "other")
+    one, other = desk_of(whole, "one"), desk_of(whole, "other")
     one.account.pace = "123"
     await one.sync()
     assert one.account.remembered == ""
@@ -335,133 +293,11 @@ async def test_the_pace_is_remembered_for_who_comes_anew(server, made) -> None:
     assert other.account.remembered == "123"
 
 
-# Days
-
-
-def at(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
-
-
-@pytest.mark.parametrize(
-    ("zone", "day", "hours"),
-    [
-        ("Europe/Paris", "2026-10-25", 25),
-        ("Europe/Paris", "2026-03-29", 23),
-        ("Europe/Paris", "2026-11-20", 24),
-        ("America/Santiago", "2026-09-06", 23),
-        ("Australia/Lord_Howe", "2026-10-04", 23.5),
-        ("Asia/Kathmandu", "2026-11-20", 24),
-    ],
-)
-def test_days_are_as_long_as_they_are(made, zone, day, hours) -> None:
-    campaign = made(zone=zone).campaigns[0]
-    begins, ends = day_bounds(campaign, day)
-    assert (ends - begins) / 3600 == hours
-    assert day_of(campaign, begins - 1) < day
-    assert day_of(campaign, begins) == day_of(campaign, ends - 1) == day
-    assert day_of(campaign, ends) > day
-
-
-async def test_a_new_day_has_its_own_budget_from_its_first_second(server, made) -> None:
-    desk = Desk(server, made(zone="Europe/Paris", daily_micros=3 * COST, total_micros=5 * COST))
-    desk.now = at("2026-10-24T23:59:50+02:00")
-    old = await desk.drain(9)
-    assert {hold.day for hold in old} == {"2026-10-24"}
-    desk.now = at("2026-10-25T00:00:00+02:00")
-    assert desk.hold() is None, "the lease of yesterday ended"
-    new = await desk.drain(4)
-    assert [hold.day for hold in new] == ["2026-10-25"] * 2, "the total has room for two more"
-    bid = (1).to_bytes(12, "big")
-    await counting.resolve(server, desk.campaign, bid, old[0], int(desk.now))
-    assert len(await desk.drain(8)) == 1, "yesterday's loss frees the total"
-    desk.now += LASTS
-    await desk.drain(1)
-    assert desk.account.past == []
-
-
-async def test_a_hold_of_yesterday_can_be_given_back(server, made) -> None:
-    desk = Desk(server, made(zone="Europe/Paris", total_micros=COST))
-    desk.now = at("2026-11-20T23:59:50+01:00")
-    (hold,) = await desk.drain(1)
-    desk.now = at("2026-11-21T00:00:00+01:00")
-    await desk.sync(0)
-    assert desk.hold() is None
-    desk.books.give_back(desk.item, hold, desk.now)
-    await desk.drain(6)
-    assert len(await desk.drain(1)) + (desk.account.lease.buckets != {}) >= 1
-
-
-# The advertiser's minute
-
-
-async def test_no_minute_commits_more_than_the_limit(server, made) -> None:
-    whole = made(daily_micros=10**9, per_minute=10 * COST)
-    desks = [Desk(server, whole, name) for name in ("one", "other")]
-    times: list[float] = []
-    for _ in range(300):
-        for desk in desks:
-            await desk.sync(0.5)
-            times += [desk.now for _ in desk.hold_all()]
-    for moment in times:
-        assert sum(moment - 60 < time <= moment for time in times) <= 10
-    assert len(times) >= 20, "and the limit is used"
-
-
-async def test_what_is_lost_frees_the_minute(server, made) -> None:
-    desk = Desk(server, made(daily_micros=10**9, per_minute=4 * COST))
-    held = await desk.drain(6)
-    assert len(held) == 4
-    for number, hold in enumerate(held):
-        await counting.resolve(
-            server, desk.campaign, number.to_bytes(12, "big"), hold, int(desk.now)
-        )
-    assert len(await desk.drain(8)) >= 3
-
-
-async def test_what_is_not_sent_or_not_paid_for_frees_the_minute(server, made) -> None:
-    desk = Desk(server, made(daily_micros=COST, per_minute=4 * COST))
-    await desk.sync(1.0)
-    hold = desk.hold()
-    assert desk.hold() is None, "the day's budget is used up"
-    desk.books.give_back(desk.item, hold, desk.now)
-    assert len(await desk.drain(3)) == 1
-
-
-async def test_a_minute_asks_only_for_what_it_may_need(server, made) -> None:
-    desk = Desk(server, made(daily_micros=10**9, per_minute=4 * COST))
-    await desk.sync()
-    asked = []
-    server.meanwhile = lambda: asked.append(1)
-    desk.account.next_sync = desk.now + 10
-    await desk.sync(1.0)
-    assert asked == []
-    await desk.sync(5.0)
-    assert asked == [1]
-
-
-async def test_a_hold_is_in_the_bucket_of_its_notices(server, made) -> None:
-    desk = Desk(server, made(daily_micros=COST))
+async def test_a_hold_is_in_the_bucket_of_its_notices(desk_of, made) -> None:
+    desk = desk_of(made(daily_micros=COST))
     (hold,) = await desk.drain(1)
     assert hold.bucket == bucket_name(float(int(desk.now)), "demo")
     assert hold.until == int(desk.now) + LASTS
-
-
-async def test_an_unlimited_minute_asks_nothing(server, made) -> None:
-    desk = Desk(server, made(daily_micros=10**9))
-    await desk.sync()
-    minute = keys.campaign(desk.whole.advertisers[0].id32, "minute")
-    assert not server.client.exists(minute)
-
-
-# Values
-
-
-def test_a_test_bid_holds_nothing(made) -> None:
-    whole = made(zone="Europe/Paris")
-    books = Books("worker", LASTS)
-    books.adopt(whole)
-    hold = books.nothing(whole.line_items[0], at("2026-11-20T23:30:00+00:00"))
-    assert (hold.day, hold.cost_micros) == ("2026-11-21", 0)
 
 
 @pytest.mark.parametrize(
@@ -485,8 +321,8 @@ async def test_an_unknown_operation_is_an_error(server, made) -> None:
         await server.run("budget", money_keys(1, "a", "b"), ["nonsense", 0])
 
 
-async def test_reserve_adds_what_is_not_leased(server, made) -> None:
-    desk = Desk(server, made(daily_micros=6 * COST))
+async def test_reserve_adds_what_is_not_leased(server, desk_of, made) -> None:
+    desk = desk_of(made(daily_micros=6 * COST))
     await desk.sync()
     assert desk.hold() is not None
     day, until = day_of(desk.whole.campaigns[0], desk.now), int(desk.now) + 999
