@@ -218,7 +218,7 @@ def _user(random: Random, consent: str, old_places: bool) -> Json:
 def _source(random: Random, old_places: bool) -> Json:
     nodes = [{"asi": "ssp.example", "sid": str(random.randrange(10**5)), "hp": 1}]
     schain = {"complete": 1, "ver": "1.0", "nodes": nodes}
-    source: Json = {"tid": _hex(random, 32)}
+    source: Json = {"tid": "{{n}}-" + _hex(random, 16)}  # a page view comes once
     return source | ({"ext": {"schain": schain}} if old_places else {"schain": schain})
 
 

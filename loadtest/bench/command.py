@@ -128,7 +128,7 @@ def _bench(
             load = Generators(url, sent, connections=connections, people=work.drawn, seed=work.seed)
             return stack.enter_context(load)
 
-        port, pid, ops = _start_bidder(stack, work, commands, folder, models, cores.server)
+        port, pid, ops = start_bidder(stack, work, commands, folder, models, cores.server)
         bidder = Side("bidder", load_on(port), (pid,), ops)
         port, pid = _start_bare(stack, folder, cores.server)
         bare = Side("bare", load_on(port), (pid,))
@@ -138,8 +138,13 @@ def _bench(
     return figures
 
 
-def _start_bidder(
-    stack: ExitStack, work: Workload, commands: Commands, folder: Path, models: Path, core: int
+def start_bidder(
+    stack: ExitStack,
+    work: Workload,
+    commands: Commands,
+    folder: Path,
+    models: Path,
+    core: int | None,
 ) -> tuple[int, int, str]:
     """Its port, its pid and the URL of its ops port, once it has models and people."""
     port, ops_port = free_port(), free_port()

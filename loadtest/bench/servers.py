@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -51,15 +51,15 @@ def free_port() -> int:
 
 @contextmanager
 def serving(
-    command: Sequence[str], environment: Mapping[str, str], core: int, log: Path, ready: str
+    command: Sequence[str], environment: Mapping[str, str], core: int | None, log: Path, ready: str
 ) -> Iterator[int]:
-    """A server process on `core`, from ready to drained; gives its pid.
+    """A server process on `core` (None = wherever there is room), from ready to drained; its pid.
 
     `ready` is a URL that answers 200 once it is, or ``host:port`` that accepts connections.
     """
     with ExitStack() as stack:
         output = stack.enter_context(log.open("wb"))
-        with pinned(core):
+        with pinned(core) if core is not None else nullcontext():
             process = subprocess.Popen(
                 command, env=os.environ | environment, stdout=output, stderr=subprocess.STDOUT
             )

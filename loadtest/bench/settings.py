@@ -1,4 +1,4 @@
-"""With which settings is the bidder measured? Everything on, one worker, the store beside it."""
+"""With which settings is the bidder measured? Everything switched on, the store beside it."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from loadtest.bench.workload import Workload
 _INTRUSIVENESS = Path(__file__).parents[2] / "config" / "intrusiveness.yaml"
 _BIDDER = """\
 # Written by `python -m loadtest bench`.
-workers: 1
+workers: {workers}
 listen: {{public_url: "https://bid.example"}}
 store: {{url: {store_url}}}
 models: {models}
@@ -37,9 +37,10 @@ per_base: {{USD: 1.1}}
 """
 
 
-def write(config: Path, workload: Workload, store_url: str, models: Path) -> None:
+def write(config: Path, workload: Workload, store_url: str, models: Path, workers: int = 1) -> None:
     """Write `bidder.yaml`, `rates.yaml` and the exchange's profile into the folder `config`."""
     text = _BIDDER.format(
+        workers=workers,
         store_url=json.dumps(store_url),
         models=json.dumps(str(models)),
         vendor_id=workload.vendor_id,
