@@ -63,7 +63,7 @@ class Books:
         self._delays = Delays()
         self._minutes: dict[int, Minutes] = {}
         self.hungry = False
-        """A bid had no lease to pay it since the last sync: the next one should not wait."""
+        """A bid found no lease, or left none for another: the next sync should not wait."""
         self._masks: dict[int, int] = {}
 
     def adopt(self, catalogue: Catalogue) -> None:
@@ -109,11 +109,13 @@ class Books:
         minute = self._minutes[line_item.campaign.advertiser.id32]
         cost = impression_cost(bid_cpm_micros)
         if not minute.take(cost, now):
+            self.hungry = True
             return None
         account = self.accounts[line_item.campaign.id32]
         hold = account.hold(bid_cpm_micros, now, exchange, seconds)
         if hold is None:
             minute.give_back(cost, now)
+        if account.next_sync <= now:
             self.hungry = True
         return hold
 
@@ -135,7 +137,7 @@ class Books:
             for account in self.accounts.values()
             if not now < account.next_sync <= now + 2 * IDLE_SYNC_SECONDS
         ]
-        minutes = [minute for minute in self._minutes.values() if minute.limited]
+        minutes = [minute for minute in self._minutes.values() if minute.due(now)]
         await _all(
             [
                 *[partial(self._sync, scripts, account, now) for account in due],

@@ -23,7 +23,7 @@ from bidder.pricing.delays import BUCKET_SECONDS, YOUNG, Delays, Mark, Wins
 
 LEASE_SECONDS = 20
 """A lease is used for this long after the sync that renewed it."""
-SYNC_SECONDS, IDLE_SYNC_SECONDS = 0.5, 5.0
+SYNC_SECONDS, IDLE_SYNC_SECONDS = 0.5, 10.0
 """A lease is renewed at least so often while its campaign bids much, and while it does not."""
 BIDS_A_SYNC = 8
 """In between: after so many of the dearest bids. A sync costs about as much as a bid."""
@@ -305,6 +305,8 @@ class Account:
         self.bids += 1
         until = int(now) + seconds
         bucket = self.lease.hold(cost, now, exchange, until)
+        if not self.can_pay(self.dearest_micros, now):
+            self.next_sync = min(self.next_sync, now)  # before the next bid finds it empty
         return Hold(self.holder, self.lease.day, cost, bucket, until)
 
     def give_back(self, hold: Hold) -> None:

@@ -14,6 +14,8 @@ from bidder.store import keys
 MINUTE_SECONDS = 60
 TOKEN_SECONDS = 5
 """What was handed out is used within this time."""
+SYNC_SECONDS = 1.0
+"""How often more is asked for; at once where a bid found too little."""
 AHEAD = 2.0
 """Ask for so many times what was used in the last interval."""
 BUSY_BIDS = 4
@@ -40,6 +42,7 @@ class Minutes:
         self._back: dict[int, int] = {}
         """Second -> micros to hand back."""
         self._demand = 0
+        self._next_sync = 0.0
 
     @property
     def limited(self) -> bool:
@@ -56,6 +59,7 @@ class Minutes:
             return True
         self._demand += cost
         if self._left(now) < cost:
+            self._next_sync = min(self._next_sync, now)
             return False
         for row in self._taken:
             part = min(row[1], cost)
@@ -70,8 +74,13 @@ class Minutes:
             second = int(bid_time) - TOKEN_SECONDS
             self._back[second] = self._back.get(second, 0) + cost
 
+    def due(self, now: float) -> bool:
+        """Is it time to `sync`? (Also where the clock was set back.)"""
+        return self.limited and not now < self._next_sync <= now + SYNC_SECONDS
+
     async def sync(self, scripts: Scripts, now: float) -> None:
         """Hand back what is not needed, ask for what will be. Raises what `scripts` raises."""
+        self._next_sync = now + SYNC_SECONDS
         while self._taken and self._taken[0][0] <= now - TOKEN_SECONDS:
             second, left = self._taken.popleft()
             if left:

@@ -296,11 +296,11 @@ class Worker:
             self._fund(now)
 
     async def _feed_books(self) -> None:
-        """Renew at once the leases that a bid found empty: after a pause there is one bid's."""
+        """Renew at once the leases that a bid found or left empty: a quiet campaign has but one
+        bid's. Who may bid is worked out anew by `_sync_books` alone: with a thousand campaigns it
+        costs more than a bid."""
         if self._books.hungry:
-            now = time.time()
-            await self._books.sync(self._scripts, now)
-            self._fund(now)
+            await self._books.sync(self._scripts, time.time())
 
     def _fund(self, now: float) -> None:
         """Let those bid that have money, once it is known who was stopped."""

@@ -7,7 +7,7 @@ import pytest
 from bidder.campaigns import catalogue
 from bidder.pricing import counting
 from bidder.pricing.budget import money_keys, remains
-from bidder.pricing.leases import LEASE_SECONDS, bucket_name, day_of
+from bidder.pricing.leases import IDLE_SYNC_SECONDS, LEASE_SECONDS, bucket_name, day_of
 from bidder.store.breaker import StoreUnavailable
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
@@ -41,7 +41,7 @@ async def test_a_quiet_account_is_not_asked_for(server, desk_of, made) -> None:
     desk = desk_of(made(daily_micros=10**9))
     await desk.sync()
     assert await desk.books.sync(server, desk.now + 1) == 0
-    assert await desk.books.sync(server, desk.now + 6) == 1
+    assert await desk.books.sync(server, desk.now + 2 * IDLE_SYNC_SECONDS) == 1
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ async def test_bids_while_the_store_is_asked_are_not_given_twice(server, desk_of
     held = []
     desk.account.next_sync = 0.0
     await desk.sync(1.0)
-    assert desk.account.lease.free_micros == 4 * COST
+    assert desk.account.lease.free_micros == 5 * COST
     server.meanwhile = lambda: held.append(desk.hold())
     desk.account.next_sync = 0.0
     await desk.sync(1.0)
