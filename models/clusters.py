@@ -12,7 +12,6 @@ arbitrary. Somebody who did nothing yet is in no cluster. People come from the s
 names; STATE_DIR moves it.
 """
 
-import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -162,12 +161,8 @@ async def run(links: Links, given: Settings, config: Path, size: int, seed: int,
 
 def main() -> None:
     """Find clusters in the store, show them, and make them segments if asked to."""
-    parser = argparse.ArgumentParser(prog="python -m models.clusters", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--config", type=Path, default=Path("config"), metavar="DIR")
+    parser = listing.options(FILE, __doc__)
     parser.add_argument("--clusters", type=int, default=0, metavar="K", help="how many")
-    parser.add_argument("--seed", type=int, default=1, help="of the random starts")
-    parser.add_argument("--write", action="store_true", help="make them segments")
     given = parser.parse_args()
     print(
         customers.on_store(

@@ -95,11 +95,11 @@ class Dataset:
         if not notices:
             return
         target = self.out / "rows" / day / "rows.parquet"
-        database.execute(sql.HEARD, {"paths": notices})
-        made_of = self._made_of(database, day)
+        made_of = self._made_of(database, day, notices)
         known = self.state.days.get(day)
         if known is not None and known.made_of == made_of and target.exists() == (known.rows > 0):
             return
+        database.execute(sql.HEARD, {"paths": notices})
         if not bids:
             orphans = database.execute("SELECT count(*) FROM heard").fetchall()[0][0]
             self.state.days[day] = Day(made_of, orphans=orphans)
@@ -121,13 +121,13 @@ class Dataset:
         save(self.out, self.state)
         self.progress(f"joined {day}: {counts['bids']} bids, {made['rows']} rows")
 
-    def _made_of(self, database: duckdb.DuckDBPyConnection, day: str) -> str:
+    def _made_of(self, database: duckdb.DuckDBPyConnection, day: str, notices: list[str]) -> str:
         """A hash of the staged batches, erasures and credits that the day's rows follow from."""
         mixed = blake2b(f"{features.VERSION} {self.state.forgotten_bytes}".encode(), digest_size=8)
         for name, batch in sorted(self.state.batches.items()):
             if day in batch.days:
                 mixed.update(repr((name, sorted(batch.files.items()))).encode())
-        credits = database.execute(sql.CREDITS_HEARD)
+        credits = database.execute(sql.CREDITS_HEARD, {"paths": notices})
         while rows := credits.fetchmany(10_000):
             mixed.update(repr(rows).encode())
         return mixed.hexdigest()

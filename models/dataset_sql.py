@@ -94,7 +94,8 @@ CONTACTS = """
 SELECT sale.rowid, contact.time, contact.type, contact.line_item_id, contact.bid_id
 FROM sale JOIN (
     SELECT DISTINCT ON (bid_id, type) bid_id, type, time, person, advertiser_id, line_item_id
-    FROM read_parquet($paths) WHERE type IN ('impression', 'billing', 'click') AND person <> ''
+    FROM read_parquet($paths) WHERE type IN ('impression', 'billing', 'click')
+        AND person IN (SELECT person FROM sale WHERE loose = '')  -- few, before all are sorted
     ORDER BY time
 ) AS contact ON contact.person = sale.person AND contact.advertiser_id = sale.advertiser_id
 WHERE sale.loose = '' AND contact.time <= sale.time
@@ -105,7 +106,7 @@ LOOSE = "SELECT bid_id, kind, time, value_micros FROM sale WHERE loose <> ''"
 """Purchases without a person or an order number stay with the ad that they were told of."""
 TOLD_AGAIN = "SELECT count(*), coalesce(sum(times - 1), 0) FROM sale"
 CREDITS_HEARD = """
-SELECT * FROM credit WHERE bid_id IN (SELECT bid_id FROM heard) ORDER BY ALL
+SELECT * FROM credit WHERE bid_id IN (SELECT bid_id FROM read_parquet($paths)) ORDER BY ALL
 """
 BOUND = "SELECT rowid, time, value_micros FROM sale WHERE loose = ''"
 

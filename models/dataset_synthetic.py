@@ -11,6 +11,7 @@ from the seed, and is printed.
 import argparse
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,19 +27,27 @@ from bidder.events.schema import (
     ConversionEvent,
     Event,
     ImpressionEvent,
+    LossEvent,
     Notice,
+    WinEvent,
     encode,
 )
+from bidder.ids import to_text
 from bidder.scoring import features
 
 START = 1_790_000_000
 FILE_BYTES = 64 << 20
-ROWS = 256
+ROWS = 4096
 """Different feature rows; a bid takes one of them."""
 DUPLICATES, ORPHANS, TRAIN = 0.01, 0.001, 0.8
-WON, CLICKED, SOLD = 0.25, 0.01, 0.05
+WON, LOSS_TOLD, BILLED, SEEN = 0.4, 0.5, 0.95, 0.98
+"""Of bids, of lost ones, of won ones, of billed ones."""
+CLICKED, SOLD, SOLD_UNCLICKED = 0.01, 0.05, 0.0005
+"""Of billed impressions, of clicks, of billed impressions without a click."""
 HOLE = 12345.75
 """Where a time goes."""
+Line = tuple[float, bytes]
+"""What is written, and when."""
 
 
 class Writer:
@@ -81,59 +90,64 @@ class Maker:
     def __init__(self, random: Random, people: int) -> None:
         self.counts: Counter[str] = Counter()
         self._random = random
-        self._people = people
+        self._people = [to_text(random.randbytes(12)) for _ in range(people)]
         rows = [
             [round(random.lognormvariate(2, 2), 3) if random.random() < 0.8 else None
              for _ in features.NAMES]
             for _ in range(ROWS)
         ]  # fmt: skip
-        # A bid's line with holes, so that two million of them take a minute and not an hour.
-        self._bids = [_bid(row) for row in rows]
-        self._notices: dict[type[Notice], list[str]] = {
-            kind: _notice(kind)
-            for kind in (BillingEvent, ImpressionEvent, ClickEvent, ConversionEvent)
-        }
+        # A bid's line with holes, so that ten million of them take minutes and not hours.
+        self._bids = [_bid(row, random.random() < TRAIN) for row in rows]
+        self._notices = {kind: _notice(kind, more) for kind, more in TOLD.items()}
 
-    def lines(self, number: int, now: float) -> list[tuple[float, bytes]]:
-        """What is written of bid `number`, made `now`: (time, line)."""
+    def lines(self, now: float) -> list[Line]:
+        """What is written of a bid that was made `now`."""
         random = self._random
-        bid_id, person = f"{number:016x}", f"p{random.randrange(self._people):015d}"
-        lines = []
-        train = "true" if random.random() < TRAIN else "false"
+        bid_id = to_text(int(now).to_bytes(4, "big") + random.randbytes(8))
+        person = random.choice(self._people)
+        lines: list[Line] = []
         if random.random() >= ORPHANS:
             parts = random.choice(self._bids)
-            line = f"{parts[0]}{now}{parts[1]}{bid_id}{parts[2]}{person}{parts[3]}"
-            lines.append((now, line.replace('"train":true', f'"train":{train}').encode() + b"\n"))
-            self.counts["bids"] += 1
-            if random.random() < DUPLICATES:
-                lines.append(lines[0])
-                self.counts["duplicate bids"] += 1
-        if random.random() < WON:
-            self.counts["billed"] += 1
-            lines += self._heard(bid_id, person, now)
+            line = f"{parts[0]}{now}{parts[1]}{bid_id}{parts[2]}{bid_id}{parts[3]}{person}"
+            self._write(lines, now, line + parts[4], "bids")
+        for kind, delay in self._told():
+            parts = self._notices[kind]
+            line = f"{parts[0]}{now + delay:.3f}{parts[1]}{bid_id}{parts[2]}{int(now)}{parts[3]}"
+            line += person + parts[4]
+            if kind is ConversionEvent:
+                line += bid_id + parts[5]
+            self._write(lines, now + delay, line, "notices")
         return lines
 
-    def _heard(self, bid_id: str, person: str, now: float) -> list[tuple[float, bytes]]:
-        random = self._random
-        told: list[tuple[type[Notice], float]] = [(BillingEvent, 2.0), (ImpressionEvent, 2.1)]
-        if random.random() < CLICKED:
+    def _write(self, lines: list[Line], now: float, line: str, what: str) -> None:
+        self.counts[what] += 1
+        written = now, line.encode() + b"\n"
+        lines.append(written)
+        if self._random.random() < DUPLICATES:
+            self.counts[f"duplicate {what}"] += 1
+            lines.append(written)
+
+    def _told(self) -> Iterator[tuple[type[Notice], float]]:
+        """What is heard of a bid, and how many seconds after it."""
+        chance = self._random.random
+        if chance() >= WON:
+            if chance() < LOSS_TOLD:
+                yield LossEvent, 1.0
+            return
+        yield WinEvent, 1.0
+        if chance() >= BILLED:
+            return
+        self.counts["billed"] += 1
+        yield BillingEvent, 2.0
+        if chance() < SEEN:
+            yield ImpressionEvent, 2.1
+        clicked = chance() < CLICKED
+        if clicked:
             self.counts["clicks"] += 1
-            told.append((ClickEvent, 9.0))
-            if random.random() < SOLD:
-                told.append((ConversionEvent, 60 + random.lognormvariate(7.5, 2.0)))
-                self.counts["conversions"] += 1
-        lines = []
-        for kind, delay in told:
-            parts = self._notices[kind]
-            text = f"{parts[0]}{now + delay:.3f}{parts[1]}{bid_id}{parts[2]}{int(now)}{parts[3]}"
-            text += f"{person}{parts[4]}"
-            if kind is ConversionEvent:
-                text = text.replace("order-", f"order-{bid_id}")
-            lines.append((now + delay, text.encode() + b"\n"))
-            if random.random() < DUPLICATES:
-                lines.append(lines[-1])
-                self.counts["duplicate notices"] += 1
-        return lines
+            yield ClickEvent, 9.0
+        if chance() < (SOLD if clicked else SOLD_UNCLICKED):
+            self.counts["orders"] += 1
+            yield ConversionEvent, 60 + self._random.lognormvariate(7.5, 2.0)
 
 
 def make(state: Path, bids: int, writers: int, days: float, seed: int) -> Counter[str]:
@@ -146,33 +160,43 @@ def make(state: Path, bids: int, writers: int, days: float, seed: int) -> Counte
     now = float(START)
     for number in range(bids):
         now = round(START + days * 86400 * number / bids, 3)
-        for _, line in maker.lines(number, now):
+        for _, line in maker.lines(now):
             folders[random.randrange(writers)].add(line, now)
     for folder in folders:
         folder.end(now, compressed=False)
     return maker.counts
 
 
-def _bid(row: list[float | None]) -> list[str]:
+def _bid(row: list[float | None], train: bool) -> list[str]:
     event = BidEvent(
-        time=HOLE, bid_id="#", request_id="r", imp_id="1", exchange="demo",
-        line_item="lumen/winter/basket", creative="banner", price_cpm_micros=2_000_000,
+        time=HOLE, bid_id="#", request_id="#", imp_id="1", exchange="demo",
+        line_item="lumen/winter/basket", creative="product-300x250", price_cpm_micros=2_000_000,
         currency="EUR", value_cpm_micros=3_000_000, account_currency="EUR", rate=1.0,
-        first_price=True, person="#", p_click=0.002, p_conversion=0.01, model="m", features=row,
-        feature_version=features.VERSION, country="FRA", device="mobile", domain="news.example",
-        consent=True, train=True,
+        first_price=True, floor_cpm_micros=100_000, size="300x250", person="#",
+        p_click=0.00217350213363054, p_conversion=0.0108113488538392, model="aa0c0ca0efde",
+        features=row, feature_version=features.VERSION, country="FR", device="mobile", os="ios",
+        browser="safari", domain="news.example", publisher="pub-44", consent=True, train=train,
     )  # fmt: skip
     return _parts(event)
 
 
-def _notice(kind: type[Notice]) -> list[str]:
-    more: dict[str, Any] = {"cost_micros": 1500} if kind is BillingEvent else {}
-    if kind is ConversionEvent:
-        more = {"order": "order-", "value_micros": 80_000_000}
+TOLD: dict[type[Notice], dict[str, Any]] = {
+    WinEvent: {"price_cpm_micros": 1_500_000},
+    LossEvent: {"reason": 102, "minimum_to_win_cpm_micros": 2_100_000},
+    BillingEvent: {"price_cpm_micros": 1_500_000, "cost_micros": 1500},
+    ImpressionEvent: {},
+    ClickEvent: {"click_id": "A" * 134},
+    ConversionEvent: {"order": "#", "value_micros": 80_000_000},
+}
+"""What each kind of notice says beside what all say."""
+
+
+def _notice(kind: type[Notice], more: dict[str, Any]) -> list[str]:
     event = kind(
         time=HOLE, bid_id="#", exchange="demo", line_item="lumen/winter/basket",
-        creative="banner", bid_time=HOLE, bid_cpm_micros=2_000_000, currency="EUR",
-        account_currency="EUR", rate=1.0, hold="w0", ids=(1, 2, 3, 4), person="#", **more,
+        creative="product-300x250", bid_time=HOLE, bid_cpm_micros=2_000_000, currency="EUR",
+        account_currency="EUR", rate=1.0, hold="worker-0", ids=(1, 2, 3, 4), person="#",
+        hold_until=1790000000.0, day="2026-09-21", page=3317182093, **more,
     )  # fmt: skip
     return _parts(event)
 

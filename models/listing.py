@@ -5,6 +5,7 @@ any other. The members are put on the segments' lists by the same writer as `bid
 they stay for `lasts`, unless the model is run again before.
 """
 
+import argparse
 import time
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
@@ -32,8 +33,24 @@ class Found(Struct):
     """Person ids."""
 
 
+def options(model: str, what: str | None) -> argparse.ArgumentParser:
+    """What every command asks that makes segments: `--config`, `--seed` and `--write`."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m models.{model}",
+        description=what,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, default=Path("config"), metavar="DIR")
+    parser.add_argument("--seed", type=int, default=1, help="of all that is random")
+    parser.add_argument("--write", action="store_true", help="make it segments")
+    return parser
+
+
 def define(config: Path, file: str, found: list[Found], lasts_days: int = LASTS_DAYS) -> Path:
-    """Write the definitions to `config/segments/<file>.yaml`, in one step. The path."""
+    """Write the definitions to `config/segments/<file>.yaml`, in one step. The path.
+
+    `file` is the model's name, or begins with it and a hyphen.
+    """
     path = config / "segments" / f"{file}.yaml"
     rules = [
         {"name": each.name, "means": each.means, "when": {"listed": f"{lasts_days}d"}}
@@ -41,7 +58,8 @@ def define(config: Path, file: str, found: list[Found], lasts_days: int = LASTS_
     ]
     made = path.with_suffix(".new")
     with made.open("w", encoding="utf-8") as out:
-        out.write(f"# Written by `python -m models.{file}`; the next run writes it anew.\n")
+        model = file.partition("-")[0]
+        out.write(f"# Written by `python -m models.{model}`; the next run writes it anew.\n")
         YAML().dump({"segments": rules}, out)
     made.replace(path)
     return path

@@ -15,7 +15,6 @@ as many of the held-out seed a tenth of the people holds as a tenth picked at ra
 never bought and score highest become `lookalike-<seed>`.
 """
 
-import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -197,13 +196,9 @@ async def run(
 
 def main() -> None:
     """Find the prospects who are most like the members of a segment."""
-    parser = argparse.ArgumentParser(prog="python -m models.lookalikes", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--config", type=Path, default=Path("config"), metavar="DIR")
+    parser = listing.options(FILE, __doc__)
     parser.add_argument("--seed-segment", required=True, metavar="NAME", help="whom to be like")
     parser.add_argument("--people", type=int, default=10_000, metavar="N", help="how many to find")
-    parser.add_argument("--seed", type=int, default=1, help="of the random draws")
-    parser.add_argument("--write", action="store_true", help="make them a segment")
     given = parser.parse_args()
     print(
         customers.on_store(

@@ -300,7 +300,8 @@ def _slot(index: int, imp: Imp) -> Slot | None:
         native=native_text,
         floor_cpm=max(imp.bidfloor, 0.0),
         floor_currency=imp.bidfloorcur.upper(),
-        deals=tuple([_deal(deal) for deal in pmp.deals or ()]) if pmp else (),
+        # A bid could not say which deal it is for, if that has no id.
+        deals=tuple([_deal(deal) for deal in pmp.deals or () if deal.id]) if pmp else (),
         private=pmp is not None and pmp.private_auction == 1,
         secure=imp.secure == 1,
         position=banner.pos if banner.pos and 0 < banner.pos < POSITIONS else 0,

@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ruamel.yaml import YAML
 
 from bidder.campaigns.catalogue import (
     Allow,
@@ -22,11 +20,10 @@ from bidder.campaigns.catalogue import (
     Modifier,
     SegmentRule,
 )
-from bidder.campaigns.loading import json_schema, load
+from bidder.campaigns.loading import load
 from bidder.campaigns.review import _days
-from bidder.campaigns.vocabulary import days, hours
 from bidder.ids import hash32
-from bidder.yamlfiles import Expected, InvalidFile, Problem
+from bidder.yamlfiles import InvalidFile, Problem
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 PARIS = ZoneInfo("Europe/Paris")
@@ -376,62 +373,3 @@ def test_days_of_flights_are_counted_once(spans: list[tuple[int, int]]) -> None:
             )
         )
     assert _days(flights, PARIS) == len(touched)
-
-
-@given(st.integers(0, 23), st.integers(1, 23))
-def test_hours_reach_from_the_first_until_the_last(start: int, length: int) -> None:
-    end = (start + length - 1) % 24 + 1
-    expected = {(start + n) % 24 for n in range(length)}
-    assert hours(f"{start}-{end}") == expected
-
-
-def test_hours_and_days_by_example() -> None:
-    assert hours("8-23") == set(range(8, 23))
-    assert hours("22-6") == {22, 23, 0, 1, 2, 3, 4, 5}
-    assert hours(["8-10", 14]) == {8, 9, 14}
-    assert hours("0-24") == set(range(24))
-    assert days("mon-sat") == {0, 1, 2, 3, 4, 5}
-    assert days("sat-mon") == {5, 6, 0}
-    assert days(["mon", "wed-thu"]) == {0, 2, 3}
-
-
-@pytest.mark.parametrize("written", ["", "8-", "-8", "8-8", "24", "24-25", "8:00-9:00", [], [True]])
-def test_what_are_no_hours(written: object) -> None:
-    with pytest.raises(Expected):
-        hours(written)
-
-
-@pytest.mark.parametrize("written", ["", "mon-", "monday", "mon-x", [], [0], None])
-def test_what_are_no_days(written: object) -> None:
-    with pytest.raises(Expected):
-        days(written)
-
-
-# What ships
-
-
-def test_the_demo_has_no_problem_now_or_in_two_years() -> None:
-    for now in (NOW, NOW + timedelta(days=730)):
-        catalogue, problems = load(CONFIG / "campaigns", now=now)
-        assert problems == []
-        assert all(
-            flight.end is None and flight.start is not None and flight.start < NOW
-            for campaign in catalogue.campaigns
-            for flight in campaign.flights
-        )
-    assert {advertiser.currency for advertiser in catalogue.advertisers} == {"EUR", "USD"}
-    assert any(item.needs_nobody for item in catalogue.line_items)
-    assert any(not item.active for item in catalogue.line_items)
-
-
-def test_the_json_schema_takes_the_demo_and_refuses_mistakes() -> None:
-    schema = json_schema()
-    jsonschema.Draft202012Validator.check_schema(schema)
-    validator = jsonschema.Draft202012Validator(schema)
-    text = (CONFIG / "campaigns" / "maison-lumen.yaml").read_text()
-    yaml = YAML(typ="safe", pure=True)
-    demo = yaml.load(text.replace("start: 2026", "start: !!str 2026"))
-    assert list(validator.iter_errors(demo)) == []
-    demo["statuss"] = "active"
-    demo["campaigns"][0]["budget"]["pacing"] = "evn"
-    assert len(list(validator.iter_errors(demo))) == 2

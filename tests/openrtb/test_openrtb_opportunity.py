@@ -97,6 +97,11 @@ def test_deals() -> None:
     assert (second.seats, second.advertisers, second.auction) == (set(), set(), 0)
 
 
+def test_a_deal_without_an_id_is_none() -> None:
+    found = slot(banner=IMP["banner"], pmp={"private_auction": 1, "deals": [{"id": ""}]})
+    assert (found.private, found.deals) == (True, ())
+
+
 @pytest.mark.parametrize(
     ("country", "alpha_2"), [("FRA", "FR"), ("fr", "FR"), ("DEU", "DE"), ("??", ""), (None, "")]
 )

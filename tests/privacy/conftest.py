@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -111,9 +112,23 @@ def gpp_string(sections: Mapping[int, str], version: int = 1, kind: int = 3) -> 
     return "~".join([text(header), *sections.values()])
 
 
+def consent(**fields: Any) -> str:
+    """Of all our purposes and of vendor 77, us, but for what is given."""
+    fields.setdefault("purposes", (1, 2, 3, 4, 7, 10))
+    fields.setdefault("consents", [77])
+    return tc_string(**fields)
+
+
+def national(sale: int = 2, gpc: int = 0) -> str:
+    """A GPP string of the US national section: `sale` 1 = opted out."""
+    bits = number(1, 6) + "00" * 6 + number(sale, 2) + "1010" + "0" * 36
+    return gpp_string({7: text(bits) + "." + text(f"01{gpc}")})
+
+
 @pytest.fixture(scope="session")
 def write() -> SimpleNamespace:
     return SimpleNamespace(
         number=number, text=text, flags=flags, entries=entries, vendors=vendors,
         disclosed=disclosed, tc_string=tc_string, fibonacci=fibonacci, gpp_string=gpp_string,
+        consent=consent, national=national,
     )  # fmt: skip

@@ -1,6 +1,5 @@
 import json
 from datetime import UTC, date, datetime
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from bidder.openrtb.countries import COUNTRIES, GDPR_COUNTRIES
 from bidder.openrtb.opportunity import Signals, opportunity
 from bidder.openrtb.request import InvalidRequest
 from bidder.openrtb.request import decode as decode_request
-from bidder.privacy import ALL, NONE, Permission, Rules, permission, permission_from_query
+from bidder.privacy import ALL, NONE, Permission, Rules, permission
 
 REQUESTS = Path(__file__).parents[2] / "../shared/corpus/openrtb/requests.jsonl"
 US = 77
@@ -33,12 +32,6 @@ def granted(found: Permission) -> set[str]:
     return {name for name in NEEDS if getattr(found, name)}
 
 
-def consent(write, **fields) -> str:
-    fields.setdefault("purposes", PURPOSES)
-    fields.setdefault("consents", [US])
-    return write.tc_string(**fields)
-
-
 def in_france(text: str, **fields) -> Signals:
     return Signals(country="FR", gdpr=1, consent=text, **fields)
 
@@ -50,24 +43,24 @@ def test_the_constants():
 
 
 def test_full_consent_permits_everything(write):
-    assert permission(in_france(consent(write)), RULES, NOW) == ALL
+    assert permission(in_france(write.consent()), RULES, NOW) == ALL
 
 
 @given(purposes=st.frozensets(st.integers(1, 24)))
 def test_each_permission_needs_its_purposes(write, purposes):
-    found = permission(in_france(consent(write, purposes=purposes)), RULES, NOW)
+    found = permission(in_france(write.consent(purposes=purposes)), RULES, NOW)
     assert granted(found) == {name for name, needs in NEEDS.items() if purposes.issuperset(needs)}
     assert found.reason == ("" if found.target else "purpose")
 
 
 def test_without_our_vendor_bit_nothing(write):
-    text = consent(write, consents=[US - 1, US + 1], interests=[US], purpose_interests=PURPOSES)
+    text = write.consent(consents=[US - 1, US + 1], interests=[US], purpose_interests=PURPOSES)
     found = permission(in_france(text), RULES, NOW)
     assert (granted(found), found.reason) == (set(), "vendor")
 
 
 def test_purpose_one_that_was_not_asked_was_not_granted(write):
-    text = consent(write, purpose_one_treatment=True)
+    text = write.consent(purpose_one_treatment=True)
     found = permission(in_france(text), RULES, NOW)
     assert (granted(found), found.reason) == (set(), "purpose")
 
@@ -94,7 +87,7 @@ def test_purpose_one_that_was_not_asked_was_not_granted(write):
     ],
 )
 def test_restrictions_then_declaration_then_bits(write, rules, kinds, cap):
-    text = consent(write, restrictions=[(2, kind, [(70, 80)]) for kind in kinds])
+    text = write.consent(restrictions=[(2, kind, [(70, 80)]) for kind in kinds])
     found = permission(in_france(text), Rules(vendor_id=US, **rules), NOW)
     assert found.cap is cap
     assert granted(found) - {"cap"} == set(NEEDS) - {"cap"}
@@ -104,8 +97,7 @@ def test_restrictions_then_declaration_then_bits(write, rules, kinds, cap):
     (True, False, True), (False, True, False), (True, True, True), (False, False, False),
 ])  # fmt: skip
 def test_legitimate_interest_has_bits_of_its_own(write, interest, consented, cap):
-    text = consent(
-        write, purposes=[1, 2] if consented else [1], interests=[US],
+    text = write.consent(purposes=[1, 2] if consented else [1], interests=[US],
         purpose_interests=[2] if interest else [],
     )  # fmt: skip
     rules = Rules(vendor_id=US, legitimate_interest=frozenset({2}))
@@ -123,7 +115,7 @@ def test_legitimate_interest_has_bits_of_its_own(write, interest, consented, cap
     ({"purposes": [4]}, {}, "purpose"),
 ])  # fmt: skip
 def test_the_reason_says_what_decided(write, fields, rules, reason):
-    found = permission(in_france(consent(write, **fields)), Rules(vendor_id=US, **rules), NOW)
+    found = permission(in_france(write.consent(**fields)), Rules(vendor_id=US, **rules), NOW)
     assert found.reason == reason
     assert found.target is (reason == "")
 
@@ -202,13 +194,13 @@ def test_a_basis_for_an_undeclared_purpose_is_refused(field):
     (2, "2026-07-01", "policy-version"),
 ])  # fmt: skip
 def test_policy_version(write, policy, day, reason):
-    found = permission(in_france(consent(write, policy_version=policy)), RULES, at(day))
+    found = permission(in_france(write.consent(policy_version=policy)), RULES, at(day))
     assert found.reason == reason
     assert granted(found) == (set() if reason else set(NEEDS))
 
 
 def test_policy_version_and_date_are_settings(write):
-    signals = in_france(consent(write, policy_version=4))
+    signals = in_france(write.consent(policy_version=4))
     later = Rules(vendor_id=US, min_policy_version=5, policy_since=date(2027, 1, 1))
     assert permission(signals, later, at("2026-12-31")) == ALL
     assert permission(signals, later, at("2027-01-01")).reason == "policy-version"
@@ -216,7 +208,7 @@ def test_policy_version_and_date_are_settings(write):
 
 @pytest.mark.parametrize(("day", "reason"), [("2021-08-31", ""), ("2021-09-01", "global-scope")])
 def test_global_scope(write, day, reason):
-    signals = in_france(consent(write, service_specific=False))
+    signals = in_france(write.consent(service_specific=False))
     assert permission(signals, RULES, at(day)).reason == reason
 
 
@@ -230,14 +222,14 @@ def test_global_scope(write, day, reason):
 ])  # fmt: skip
 def test_disclosed_vendors(write, updated, shown, reason):
     segments = [] if shown is None else [write.disclosed(shown)]
-    text = consent(write, updated=int(at(updated)), segments=segments)
+    text = write.consent(updated=int(at(updated)), segments=segments)
     found = permission(in_france(text), RULES, NOW)
     assert found.reason == reason
     assert granted(found) == (set() if reason else set(NEEDS))
 
 
 def test_a_string_made_after_the_date_needs_disclosed_vendors_too(write):
-    text = consent(write, created=int(at("2026-03-01")), updated=int(at("2025-01-01")))
+    text = write.consent(created=int(at("2026-03-01")), updated=int(at("2025-01-01")))
     assert permission(in_france(text), RULES, NOW).reason == "no-disclosed-vendors"
 
 
@@ -274,20 +266,20 @@ def test_an_unreadable_string_permits_nothing(text):
 
 def test_a_long_string_is_judged_like_a_short_one(write):
     many = write.vendors(range(1, 20_000))
-    assert permission(in_france(consent(write, consents=many)), RULES, NOW) == ALL
+    assert permission(in_france(write.consent(consents=many)), RULES, NOW) == ALL
     longest = write.disclosed([US]) + "A" * 9000
     assert permission(in_france(longest), RULES, NOW).reason == "invalid-consent"
 
 
 def test_the_string_inside_gpp(write):
-    inside = write.gpp_string({2: consent(write)})
+    inside = write.gpp_string({2: write.consent()})
     signals = Signals(country="FR", gpp=inside, gpp_sid=(2,))
     assert permission(signals, RULES, NOW) == ALL
     assert permission(replace(signals, gdpr=1), RULES, NOW) == ALL
     # not said to be in force
     assert permission(replace(signals, gpp_sid=()), RULES, NOW).reason == "no-consent-string"
     # the string beside it comes first
-    refusing = replace(signals, consent=consent(write, purposes=[1]))
+    refusing = replace(signals, consent=write.consent(purposes=[1]))
     assert permission(refusing, RULES, NOW).reason == "purpose"
 
 
@@ -296,111 +288,6 @@ def test_the_string_inside_gpp(write):
 def test_gpp_section_2_in_force_without_a_string(gpp, gdpr):
     found = permission(Signals(country="US", gdpr=gdpr, gpp=gpp, gpp_sid=(2,)), RULES, NOW)
     assert (granted(found), found.reason) == (set(), "no-consent-string")
-
-
-# --- opt-outs
-
-
-OPT_OUTS = {
-    "coppa": {"coppa": True},
-    "lmt": {"limit_tracking": True},
-    "gpc": {"gpc": True},
-    "us-privacy": {"us_privacy": "1YYN"},
-    "gpp": {"gpp": "gppString", "gpp_sid": (7,)},
-}
-
-
-@pytest.mark.parametrize("reason", OPT_OUTS)
-@pytest.mark.parametrize("gdpr", [None, 0, 1])
-@pytest.mark.parametrize("country", ["US", "FR", ""])
-def test_an_opt_out_permits_nothing_anywhere(write, reason, gdpr, country):
-    signals = Signals(country=country, gdpr=gdpr, consent=consent(write), **OPT_OUTS[reason])
-    found = permission(signals, RULES, NOW)
-    assert (granted(found), found.reason) == (set(), reason)
-
-
-def test_the_first_opt_out_gives_the_reason():
-    order = list(OPT_OUTS)
-    for first, second in pairwise(order):
-        signals = Signals(country="US", **OPT_OUTS[first], **OPT_OUTS[second])
-        assert permission(signals, RULES, NOW).reason == first
-
-
-@pytest.mark.parametrize(("text", "reason"), [
-    ("1YNN", ""), ("1---", ""), ("1-Y-", "us-privacy"), ("uspConsentString", "us-privacy"),
-    ("1YXN", "us-privacy"), ("1", "us-privacy"),
-])  # fmt: skip
-def test_us_privacy(text, reason):
-    assert permission(Signals(country="US", us_privacy=text), RULES, NOW).reason == reason
-
-
-def national(write, sale=2, gpc=0) -> str:
-    bits = write.number(1, 6) + "00" * 6 + write.number(sale, 2) + "1010" + "0" * 36
-    return write.gpp_string({7: write.text(bits) + "." + write.text(f"01{gpc}")})
-
-
-@pytest.mark.parametrize(("sale", "gpc", "sections", "reason"), [
-    (2, 0, (7,), ""), (1, 0, (7,), "gpp"), (2, 1, (7,), "gpc"), (1, 0, (), "gpp"),
-    (1, 0, (-1,), ""), (2, 0, (8,), "gpp"), (2, 0, tuple(range(7, 70)), "gpp"),
-])  # fmt: skip
-def test_gpp(write, sale, gpc, sections, reason):
-    signals = Signals(country="US", gpp=national(write, sale, gpc), gpp_sid=sections)
-    assert permission(signals, RULES, NOW).reason == reason
-
-
-def test_a_long_gpp_string_is_judged_like_a_short_one(write):
-    signals = Signals(country="US", gpp=national(write) + "." + "g" * 3000, gpp_sid=(7,))
-    assert permission(signals, RULES, NOW) == ALL
-    assert permission(replace(signals, gpp=signals.gpp * 4), RULES, NOW).reason == "gpp"
-
-
-# --- the query of the pixel, the sync and conversions
-
-
-def from_query(params, **options):
-    return permission_from_query(params, RULES, NOW, **options)
-
-
-def test_query_with_consent(write):
-    assert from_query({"gdpr": "1", "gdpr_consent": consent(write)}) == ALL
-    assert from_query({"gdpr_consent": consent(write)}) == ALL
-    assert from_query({"gdpr_consent": consent(write, purposes=[1])}).reason == "purpose"
-
-
-@pytest.mark.parametrize(("params", "reason"), [
-    ({}, "no-consent-string"),
-    ({"gdpr": ""}, "no-consent-string"),
-    ({"gdpr": "0"}, ""),
-    ({"gdpr": " 0 "}, ""),
-    ({"gdpr": "1"}, "no-consent-string"),
-    ({"gdpr": "no"}, "no-consent-string"),
-    ({"gdpr": "${GDPR}", "gdpr_consent": "${GDPR_CONSENT_77}"}, "no-consent-string"),
-    ({"gdpr": "1", "gdpr_consent": "%24{GDPR_CONSENT}"}, "invalid-consent"),
-    ({"gdpr": "0", "us_privacy": "1YYN"}, "us-privacy"),
-    ({"gdpr": "0", "us_privacy": "${US_PRIVACY}"}, ""),
-    ({"gdpr": "0", "gpp_sid": "7"}, "gpp"),
-    ({"gdpr": "0", "gpp_sid": "${GPP_SID}"}, ""),
-    ({"gdpr": "0", "gpp_sid": "seven"}, "gpp"),
-    ({"gdpr": "0", "gpp_sid": ""}, ""),
-    ({"gdpr": "0", "gpp_sid": "-1"}, ""),
-])  # fmt: skip
-def test_query_without_consent(params, reason):
-    assert from_query(params).reason == reason
-
-
-def test_query_country_and_global_privacy_control():
-    assert from_query({}, country="US") == ALL
-    assert from_query({}, country="DE").reason == "no-consent-string"
-    assert from_query({}, country="US", gpc=True).reason == "gpc"
-
-
-@pytest.mark.parametrize("separator", [",", "_", ", "])
-def test_query_with_gpp(write, separator):
-    params = {"gdpr": "0", "gpp": national(write), "gpp_sid": f"-1{separator}7"}
-    assert from_query(params) == ALL
-    assert from_query(params | {"gpp": national(write, sale=1)}).reason == "gpp"
-    inside = {"gpp": write.gpp_string({2: consent(write)}), "gpp_sid": "2"}
-    assert from_query(inside) == ALL
 
 
 # --- anything at all
@@ -421,14 +308,6 @@ def test_any_signals_give_a_consistent_permission(signals):
     if found == ALL:
         assert (signals.coppa, signals.limit_tracking, signals.gpc) == (False, False, False)
         assert signals.gdpr == 0 or (signals.gdpr is None and signals.country == "US")
-
-
-@given(st.dictionaries(
-    st.sampled_from(["gdpr", "gdpr_consent", "gpp", "gpp_sid", "us_privacy", "x"]), short
-))  # fmt: skip
-def test_any_query_gives_a_permission(params):
-    found = from_query(params)
-    assert (found.reason == "") == found.target
 
 
 @pytest.mark.skipif(not REQUESTS.exists(), reason="no ../shared/corpus here")
