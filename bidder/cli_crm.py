@@ -5,12 +5,17 @@ import os
 import resource
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -21,6 +26,7 @@ from bidder.yamlfiles import InvalidFile
 if TYPE_CHECKING:
     from bidder.campaigns.catalogue import Catalogue
     from bidder.crm.building import Preview
+    from bidder.crm.crew import Crew
     from bidder.crm.importing import Imported
     from bidder.crm.segments import Segments
     from bidder.crm.taking import Taker
@@ -35,138 +41,136 @@ MOST_PROCESSES = 4
 
 def register(crm: typer.Typer, segments: typer.Typer) -> None:
     """Add the commands."""
+    crm.command(name="import")(import_)
+    crm.command(name="demo")(demo)
+    segments.command(name="preview")(preview)
+    segments.command(name="build")(build)
 
-    @crm.command(name="import")
-    def import_(
-        mapping: Annotated[Path, typer.Argument(help="What the columns mean (docs/crm.md).")],
-        files: Annotated[list[Path], typer.Argument(help="CSV, JSON Lines or Parquet.")],
-        config: Config = CONFIG,
-        rejects: Annotated[Path | None, typer.Option(help="Where refused rows are listed.")] = None,
-        processes: Annotated[
-            int, typer.Option(min=0, help="That read and write; 0: by the files' size.")
-        ] = 0,
-    ) -> None:
-        """Import contacts, orders, events and messages. Doing it again changes nothing."""
-        from bidder.crm import mapping as mappings
-        from bidder.crm import setup
 
-        given = settings_in(config)
-        try:
-            meaning, rules = mappings.load(mapping), setup.segments(config)
-            catalogue = catalogue_in(config)
-            names = {**_advertisers(catalogue), **setup.advertiser_names(meaning.advertiser)}
-            pseudonyms = setup.pseudonyms(given, meaning.country)
-        except (InvalidFile, ValueError) as found:
-            raise fail(_shown(found)) from None
-        listed = rejects or given.state_dir / "imports" / f"rejected-{int(time.time())}.csv"
+def import_(
+    mapping: Annotated[Path, typer.Argument(help="What the columns mean (docs/crm.md).")],
+    files: Annotated[list[Path], typer.Argument(help="CSV, JSON Lines or Parquet.")],
+    config: Config = CONFIG,
+    rejects: Annotated[Path | None, typer.Option(help="Where refused rows are listed.")] = None,
+    processes: Annotated[
+        int, typer.Option(min=0, help="That read and write; 0: by the files' size.")
+    ] = 0,
+) -> None:
+    """Import contacts, orders, events and messages. Doing it again changes nothing."""
+    given, now = settings_in(config), int(time.time())
+    catalogue_in(config)  # ends the command where it is wrong
+    try:
+        task = _task(config, mapping, now)
+    except (InvalidFile, ValueError) as found:
+        raise fail(_shown(found)) from None
+    listed = rejects or given.state_dir / "imports" / f"rejected-{now}.csv"
 
-        async def run(links: "Links") -> str:
-            from bidder.crm.crew import Crew
-            from bidder.crm.importing import Checkpoint, Rejects, fingerprint, import_files
-            from bidder.events.log import EventLog
-            from bidder.server.selling import Seller
+    async def run(links: "Links") -> str:
+        began, before = time.monotonic(), await _memory(links)
+        done = await _imported(links, task, files, listed, processes)
+        seconds = time.monotonic() - began
+        return _summary(done, seconds, await _memory(links) - before, listed)
 
-            log = EventLog(given.state_dir / "events" / "import")
-            writer = setup.writer(links, given, rules, names, Seller(catalogue, log).sold)
-            present = [path for path in files if path.exists()]
-            missing = [f"{path}: no such file" for path in files if not path.exists()]
-            folder = given.state_dir / "imports"
-            checkpoint = Checkpoint(folder / f"{fingerprint(meaning, present)}.json")
-            refused, began, now = Rejects(listed), time.monotonic(), int(time.time())
-            before = await _memory(links)
-            size = sum(path.stat().st_size for path in present)
-            crew = None
-            if links.url and (processes > 1 or (processes == 0 and size >= MUCH_BYTES)):
-                begin = partial(_begin, config, mapping, links.url, now)
-                crew = Crew(processes or min(os.cpu_count() or 1, MOST_PROCESSES), begin)
-            gc.disable()  # millions of values that all live on, and no circles among them
-            try:
-                with _Bar() as bar:
-                    done = await import_files(
-                        links,
-                        writer,
-                        meaning,
-                        present,
-                        pseudonyms,
-                        setup.retention(given).records,
-                        now,
-                        refused,
-                        checkpoint,
-                        bar.show,
-                        crew,
-                    )
-            finally:
-                gc.enable()
-                refused.close()
-                if crew is not None:
-                    crew.close()
-                await log.close()
-            done.problems += missing
-            seconds = time.monotonic() - began
-            grown = await _memory(links) - before
-            return _summary(done, seconds, grown, listed)
+    typer.echo(with_store(given, run))
 
-        typer.echo(with_store(given, run))
 
-    @crm.command()
-    def demo(
-        folder: Path,
-        people: Annotated[int, typer.Option(help="Customers of the invented shop.")] = 20_000,
-        seed: int = 1,
-    ) -> None:
-        """Invent the files of a French shop for lamps."""
-        from bidder.crm.retailer import make
+def demo(
+    folder: Path,
+    people: Annotated[int, typer.Option(help="Customers of the invented shop.")] = 20_000,
+    seed: int = 1,
+) -> None:
+    """Invent the files of a French shop for lamps."""
+    from bidder.crm.retailer import make
 
-        for path in make(folder, people, int(time.time()), seed):
-            typer.echo(f"{path}  {path.stat().st_size:,} bytes")
+    for path in make(folder, people, int(time.time()), seed):
+        typer.echo(f"{path}  {path.stat().st_size:,} bytes")
 
-    @segments.command()
-    def preview(config: Config = CONFIG) -> None:
-        """Size, overlap and examples of every segment. Stores nothing."""
-        from bidder.crm import building, setup
 
-        given = settings_in(config)
-        rules = _rules(config, fail)
+def preview(config: Config = CONFIG) -> None:
+    """Size, overlap and examples of every segment. Stores nothing."""
+    from bidder.crm import building, setup
 
-        async def run(links: "Links") -> str:
-            keep = setup.retention(given).records
-            with _Bar() as bar:
-                found = await building.preview(
-                    links, rules, keep, int(time.time()),
-                    lambda done: bar.show("judging", done, 0),
-                )  # fmt: skip
-            return _previewed(found, time.time())
+    given, rules = settings_in(config), _rules(config)
 
-        typer.echo(with_store(given, run))
-
-    @segments.command()
-    def build(config: Config = CONFIG) -> None:
-        """Judge everyone again and write their segments."""
-        from bidder.crm import building, setup
-
-        given = settings_in(config)
-        rules, names = _rules(config, fail), _advertisers(catalogue_in(config))
-
-        async def run(links: "Links") -> str:
-            began = time.monotonic()
-            writer = setup.writer(links, given, rules, names)
-            with _Bar() as bar:
-                written = await building.build(
-                    links, writer, int(time.time()), lambda done: bar.show("judging", done, 0)
-                )
-            seconds = time.monotonic() - began
-            return (
-                f"{written.people:,} people in {len(rules.ordered)} segments, {seconds:.1f} s, "
-                f"{written.people / max(seconds, 0.001):,.0f} people/s"
+    async def run(links: "Links") -> str:
+        keep = setup.retention(given).records
+        with _Bar() as bar:
+            found = await building.preview(
+                links, rules, keep, int(time.time()), lambda done: bar.show("judging", done, 0)
             )
+        return _previewed(found, time.time())
 
-        typer.echo(with_store(given, run))
+    typer.echo(with_store(given, run))
 
 
-def _begin(
-    config: Path, mapping: Path, url: str, now: int
-) -> "tuple[Taker, AbstractAsyncContextManager[Writer]]":
-    """What a process of an import reads and writes with."""
+def build(config: Config = CONFIG) -> None:
+    """Judge everyone again and write their segments."""
+    from bidder.crm import building, setup
+
+    given, rules = settings_in(config), _rules(config)
+    names = _advertisers(catalogue_in(config))
+
+    async def run(links: "Links") -> str:
+        began = time.monotonic()
+        writer = setup.writer(links, given, rules, names)
+        with _Bar() as bar:
+            written = await building.build(
+                links, writer, int(time.time()), lambda done: bar.show("judging", done, 0)
+            )
+        seconds = time.monotonic() - began
+        return (
+            f"{written.people:,} people in {len(rules.ordered)} segments, {seconds:.1f} s, "
+            f"{written.people / max(seconds, 0.001):,.0f} people/s"
+        )
+
+    typer.echo(with_store(given, run))
+
+
+class _Task(NamedTuple):
+    """What an import reads with, and what it needs to write: the same in each of its processes."""
+
+    config: Path
+    mapping: Path
+    now: int
+    given: Settings
+    rules: "Segments"
+    catalogue: "Catalogue"
+    taker: "Taker"
+
+    @asynccontextmanager
+    async def writer(self, links: "Links", name: str) -> AsyncIterator["Writer"]:
+        """Writes on these links; sales go to the log `name`."""
+        from bidder.crm import setup
+        from bidder.events.log import EventLog
+        from bidder.server.selling import Seller
+
+        named = setup.advertiser_names(self.taker.mapping.advertiser)
+        log = EventLog(self.given.state_dir / "events" / name)
+        try:
+            yield setup.writer(
+                links,
+                self.given,
+                self.rules,
+                {**_advertisers(self.catalogue), **named},
+                Seller(self.catalogue, log).sold,
+            )
+        finally:
+            await log.close()
+
+    @asynccontextmanager
+    async def writing(self, url: str) -> AsyncIterator["Writer"]:
+        """The same on links of its own."""
+        from bidder.store.opening import opened
+
+        async with (
+            opened(url) as links,
+            self.writer(links, f"import-{os.getpid()}") as writer,
+        ):
+            yield writer
+
+
+def _task(config: Path, mapping: Path, now: int) -> _Task:
+    """Raises `InvalidFile` and `ValueError`."""
     from bidder import settings
     from bidder.campaigns.loading import load
     from bidder.crm import mapping as mappings
@@ -177,36 +181,69 @@ def _begin(
     catalogue, _ = load(config / "campaigns", now=datetime.now(UTC))
     keep = setup.retention(given).records
     taker = Taker(meaning, setup.pseudonyms(given, meaning.country), keep, now)
-    names = {**_advertisers(catalogue), **setup.advertiser_names(meaning.advertiser)}
-    return taker, _writing(given, setup.segments(config), names, catalogue, url)
+    return _Task(config, mapping, now, given, setup.segments(config), catalogue, taker)
 
 
-@asynccontextmanager
-async def _writing(
-    given: Settings,
-    rules: "Segments",
-    names: dict[int, str],
-    catalogue: "Catalogue",
-    url: str,
-) -> AsyncIterator["Writer"]:
-    from bidder.crm import setup
-    from bidder.events.log import EventLog
-    from bidder.server.selling import Seller
-    from bidder.store.opening import opened
+def _begin(
+    config: Path, mapping: Path, url: str, now: int
+) -> "tuple[Taker, AbstractAsyncContextManager[Writer]]":
+    """What a process of an import reads and writes with."""
+    task = _task(config, mapping, now)
+    return task.taker, task.writing(url)
 
-    log = EventLog(given.state_dir / "events" / f"import-{os.getpid()}")
+
+async def _imported(
+    links: "Links", task: _Task, files: list[Path], listed: Path, processes: int
+) -> "Imported":
+    from bidder.crm.importing import Checkpoint, Rejects, fingerprint, import_files
+    from bidder.store.opening import growing
+
+    present = [path for path in files if path.exists()]
+    meaning = task.taker.mapping
+    state = task.given.state_dir / "imports" / f"{fingerprint(meaning, present)}.json"
+    refused = Rejects(listed)
+    ours = task.given.store.url == "embedded"
+    gc.disable()  # millions of values that all live on, and no circles among them
     try:
-        async with opened(url) as links:
-            yield setup.writer(links, given, rules, names, Seller(catalogue, log).sold)
+        with _Bar() as bar, _crew(links, task, present, processes) as crew:
+            async with (
+                task.writer(links, "import") as writer,
+                growing(links) if ours else nullcontext(),
+            ):
+                done = await import_files(
+                    links, writer, task.taker, present, refused, Checkpoint(state), bar.show, crew
+                )
     finally:
-        await log.close()
+        gc.enable()
+        refused.close()
+    done.problems += [f"{path}: no such file" for path in files if not path.exists()]
+    return done
+
+
+@contextmanager
+def _crew(
+    links: "Links", task: _Task, files: list[Path], processes: int
+) -> Iterator["Crew | None"]:
+    """The processes that an import of these files is worth; None: this one alone."""
+    from bidder.crm.crew import Crew
+
+    size = sum(path.stat().st_size for path in files)
+    if not links.url or processes == 1 or (processes == 0 and size < MUCH_BYTES):
+        yield None
+        return
+    begin = partial(_begin, task.config, task.mapping, links.url, task.now)
+    crew = Crew(processes or min(os.cpu_count() or 1, MOST_PROCESSES), begin)
+    try:
+        yield crew
+    finally:
+        crew.close()
 
 
 def _advertisers(catalogue: "Catalogue") -> dict[int, str]:
     return {each.id32: each.id for each in catalogue.advertisers}
 
 
-def _rules(config: Path, fail: Callable[[str], typer.Exit]) -> "Segments":
+def _rules(config: Path) -> "Segments":
     from bidder.crm import setup
 
     try:

@@ -1,4 +1,5 @@
-"""What was this person shown? The ledger: one string in the store, read whole, written by Lua only.
+"""What was this person shown? The ledger: one string in the store, read whole, written by Lua only,
+but for the first one of somebody new.
 
 Little endian throughout. A header of 16 bytes: layout (u8, 1), spare (u8), totals (u16, how many),
 version (u32, changes with every write), folded until (u32, seconds), unlisted (u32). Then totals of

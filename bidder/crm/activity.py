@@ -218,6 +218,21 @@ def is_purchase(records: Records) -> npt.NDArray[np.bool_]:
     return bought
 
 
+def spent(raw: bytes | None) -> dict[int, int]:
+    """What the purchases in a stored value came to, less what was given back: 32-bit id of the
+    advertiser -> micros of its currency."""
+    records = opened(raw)
+    bought = is_purchase(records) | (records["kind"] == _SUM)
+    given_back = records["kind"] == Kind.REFUND
+    sums: dict[int, int] = {}
+    for rows, sign in ((records[bought], 1), (records[given_back], -1)):
+        for advertiser, value in zip(
+            rows["advertiser"].tolist(), rows["value"].tolist(), strict=True
+        ):
+            sums[advertiser] = sums.get(advertiser, 0) + sign * value
+    return sums
+
+
 def expired(records: Records, keep: Keep, now: int) -> npt.NDArray[np.bool_]:
     """Which records are older than they may be kept."""
     life = np.where(records["kind"] >= FIRST_CONTACT, keep.contacts, keep.visits)

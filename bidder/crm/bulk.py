@@ -6,7 +6,10 @@ claims or writes in the same moment goes the way of everyone else, `Writer.write
 whom the store knows, who were erased or who objected. What ends up in the store is the same.
 """
 
+from itertools import accumulate, pairwise
+
 import msgspec
+import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -14,37 +17,57 @@ from bidder import capping
 from bidder.capping.ledger import RECORD_BYTES as LEDGER_BYTES
 from bidder.crm.activity import RECORD_BYTES
 from bidder.crm.batch import Written
+from bidder.crm.contacts import first_ledger
 from bidder.crm.deriving import derived, last_heard
 from bidder.crm.sorting import Slice
 from bidder.crm.writing import MATCHED, Writer
 from bidder.ids import to_text
+from bidder.people.identity import Identifier
 from bidder.people.reading import encode_profile
 from bidder.person import Profile, kept
 from bidder.store import keys
-from bidder.store.link import Command
 
 _encoder = msgspec.msgpack.Encoder()
 _NOBODY = Profile()
 PID_BYTES = 12
 
 
-class _New(Struct):
-    """People whom the store does not know, by columns. `places`: in the slice."""
+class _Named(Struct):
+    """How the people of a slice are known."""
 
-    places: list[int]
-    pids: list[str]
-    profiles: list[Profile]
-    records: list[bytes]
-    untils: list[int]
+    ids: list[tuple[Identifier, ...]]
+    """Of each of them."""
+    keys: list[bytes]
+    """Of all identifiers, one person's after the other's."""
+    bounds: list[int]
+    """Where each person's keys begin, and where the last one's end."""
+
+
+class _New(Struct, gc=False):
+    """Somebody whom the store does not know. `place`: in the slice."""
+
+    place: int
+    pid: str
+    profile: Profile
+    records: bytes
+    until: int
 
 
 async def write(writer: Writer, people: Slice, now: int) -> Written:
     """Write these people. Raises `StoreUnavailable`; writing again is safe."""
     written = Written()
-    unknown = await _unknown(writer, people)
+    named = _Named(
+        people.ids(),
+        [
+            keys.identifier(source, value).encode()
+            for source, value in zip(people.sources, people.values, strict=True)
+        ],
+        list(accumulate(people.id_counts, initial=0)),
+    )
+    unknown = await _unknown(writer, people, named)
     new = _derived(writer, people, unknown, now, written)
-    lost = await _claim(writer, people, new, now)
-    lost |= await _put(writer, people, new, lost, now, written)
+    lost = await _claim(writer, named, new, now)
+    lost |= await _put(writer, people, named, [e for e in new if e.place not in lost], now, written)
     taken = set(unknown) - lost
     others = [place for place in range(len(people)) if place not in taken]
     if others:
@@ -52,53 +75,46 @@ async def write(writer: Writer, people: Slice, now: int) -> Written:
     return written
 
 
-async def _unknown(writer: Writer, people: Slice) -> list[int]:
+async def _unknown(writer: Writer, people: Slice, named: _Named) -> list[int]:
     """The places of those of whom neither the store nor the list of the erased knows a name, and
     who did not object."""
-    names = [(each, place) for place, ids in enumerate(people.ids) for each in ids]
-    names += [(each, place) for place, ids in enumerate(people.former) for each in ids]
-    values = await writer.reader.get_many([keys.identifier(*each) for each, _ in names])
-    known = {place for (_, place), value in zip(names, values, strict=True) if value is not None}
-    buried = await writer.buried([each for each, _ in names])
+    owners = np.repeat(np.arange(len(people)), people.id_counts)
+    values = await writer.reader.get_many(named.keys)
+    known = {int(owners[at]) for at, value in enumerate(values) if value is not None}
+    former = [(each, place) for place, old in enumerate(people.former) for each in old]
+    values = await writer.reader.get_many([keys.identifier(*each) for each, _ in former])
+    known |= {place for (_, place), value in zip(former, values, strict=True) if value is not None}
+    current = zip(people.sources, people.values, strict=True)
+    every: list[Identifier] = [*current, *[each for each, _ in former]]
+    buried = await writer.buried(every)
     if buried:
-        known.update(place for each, place in names if each in buried)
-    known.update(
-        place
-        for place, told in enumerate(people.told)
-        if told is not None and (told.opted_out or told.withdrawn)
-    )
+        places = [*owners.tolist(), *[place for _, place in former]]
+        known.update(place for each, place in zip(every, places, strict=True) if each in buried)
+    known |= {place for place, told in people.words.items() if told.opted_out or told.withdrawn}
     return [place for place in range(len(people)) if place not in known]
 
 
-def _derived(writer: Writer, people: Slice, places: list[int], now: int, written: Written) -> _New:
+def _derived(
+    writer: Writer, people: Slice, places: list[int], now: int, written: Written
+) -> list[_New]:
     """What is to be stored of them."""
-    records, start = [], 0
-    for count in people.counts:
-        end = start + count * RECORD_BYTES
-        records.append(people.records[start:end])
-        start = end
-    if len(places) < len(people):
-        records = [records[place] for place in places]
+    bounds = list(pairwise(accumulate((n * RECORD_BYTES for n in people.counts), initial=0)))
+    records = [people.records[slice(*bounds[place])] for place in places]
     known = [
-        _told(people.told[place], bool(raw), now)
+        _told(people.told(place), bool(raw), now)
         for place, raw in zip(places, records, strict=True)
     ]
     profiles = derived(known, records, writer.segments, writer.advertisers, now)
-    new = _New([], [], [], [], [])
-    for place, profile, raw in zip(places, profiles, records, strict=True):
+    width = PID_BYTES * 4 // 3
+    pids = to_text(writer.random.randbytes(PID_BYTES * len(places)))
+    new = []
+    for at, (place, profile, raw) in enumerate(zip(places, profiles, records, strict=True)):
         last = int.from_bytes(raw[-RECORD_BYTES : 4 - RECORD_BYTES], "little")
         until = last_heard(profile, last, now) + writer.retention.profile
         if until <= now:
             written.outdated += 1
             continue
-        new.places.append(place)
-        new.profiles.append(profile)
-        new.records.append(raw)
-        new.untils.append(until)
-    raw_ids = writer.random.randbytes(PID_BYTES * len(new.places))
-    text = to_text(raw_ids)
-    width = PID_BYTES * 4 // 3
-    new.pids = [text[at : at + width] for at in range(0, len(text), width)]
+        new.append(_New(place, pids[at * width : (at + 1) * width], profile, raw, until))
     return new
 
 
@@ -111,57 +127,71 @@ def _told(told: Profile | None, has_records: bool, now: int) -> Profile:
     return told if told.first_seen or has_records else replace(told, first_seen=now)
 
 
-async def _claim(writer: Writer, people: Slice, new: _New, now: int) -> set[int]:
+async def _claim(writer: Writer, named: _Named, new: list[_New], now: int) -> set[int]:
     """Take the identifiers; the places of those of whom one is somebody else's by now."""
-    commands: list[Command] = []
+    wanted: list[bytes] = []
+    owners: list[bytes] = []
+    untils: list[int] = []
     takers: list[int] = []
     matched, known = now + writer.retention.match, now + writer.retention.identifier
-    for place, pid, until in zip(new.places, new.pids, new.untils, strict=True):
-        for source, value in people.ids[place]:
+    for each in new:
+        ids = named.ids[each.place]
+        wanted += named.keys[named.bounds[each.place] : named.bounds[each.place + 1]]
+        owners += [each.pid.encode()] * len(ids)
+        takers += [each.place] * len(ids)
+        for source, _ in ids:
             life = matched if source.startswith(MATCHED) else known
-            key = keys.identifier(source, value)
-            commands.append(("SET", key, pid, "NX", "GET", "EXAT", min(life, until)))
-            takers.append(place)
-    replies = await writer.links.bulk(commands)
-    return {place for place, reply in zip(takers, replies, strict=True) if reply is not None}
+            untils.append(life if life < each.until else each.until)
+    before = await writer.links.take(wanted, owners, untils)
+    return {place for place, owner in zip(takers, before, strict=True) if owner is not None}
 
 
 async def _put(
-    writer: Writer, people: Slice, new: _New, lost: set[int], now: int, written: Written
+    writer: Writer, people: Slice, named: _Named, new: list[_New], now: int, written: Written
 ) -> set[int]:
-    """Write those who are not lost, over nothing; the places of those who were there meanwhile."""
-    commands: list[Command] = []
-    takers: list[int] = []
-    contacts: list[tuple[str, list[bytes]]] = []
-    sent = _contacts(people)
-    for place, pid, profile, raw, until in zip(
-        new.places, new.pids, new.profiles, new.records, new.untils, strict=True
-    ):
-        if place in lost:
-            continue
-        encoded = encode_profile(profile)
-        life: Command = ("NX", "EXAT", until)
-        commands.append(("SET", keys.profile(pid), encoded, *life))
-        if raw:
-            commands.append(("SET", keys.activity(pid), raw, *life))
-        commands.append(("SET", keys.identifiers(pid), _encoder.encode(people.ids[place]), *life))
-        takers += [place] * (3 if raw else 2)
+    """Write these over nothing; the places of those who were there meanwhile."""
+    names: list[str] = []
+    values: list[bytes] = []
+    for each in new:
+        encoded = encode_profile(each.profile)
+        names += (keys.profile(each.pid), keys.identifiers(each.pid), keys.activity(each.pid))
+        values += (encoded, _encoder.encode(named.ids[each.place]), each.records)
         written.people += 1
         written.new += 1
-        written.records += len(raw) // RECORD_BYTES
-        written.bytes += len(encoded) + len(raw)
-        if place in sent and raw:
-            contacts.append((pid, sent[place]))
-    replies = await writer.links.bulk(commands)
-    met = {place for place, reply in zip(takers, replies, strict=True) if reply is None}
-    pids = dict(zip(new.places, new.pids, strict=True))
-    going = [place for place in pids if place not in lost]
-    moved = await writer.reader.get_many([keys.alias(pids[place]) for place in going])
-    met |= {place for place, alias in zip(going, moved, strict=True) if alias is not None}
+        written.records += len(each.records) // RECORD_BYTES
+        written.bytes += len(encoded) + len(each.records)
+    filled = [at for at, value in enumerate(values) if value]
+    before = await writer.links.take(
+        [names[at].encode() for at in filled],
+        [values[at] for at in filled],
+        [new[at // 3].until for at in filled],
+    )
+    met = {new[at // 3].place for at, was in zip(filled, before, strict=True) if was is not None}
+    await _tell_ledgers(writer, people, new, now)
+    moved = await writer.reader.get_many([keys.alias(each.pid) for each in new])
+    met |= {each.place for each, alias in zip(new, moved, strict=True) if alias is not None}
     written.people -= len(met)
     written.new -= len(met)
-    await capping.absorb_all(writer.scripts, contacts, now, writer.retention.ledger)
     return met
+
+
+async def _tell_ledgers(writer: Writer, people: Slice, new: list[_New], now: int) -> None:
+    """Write what was sent to them to their ledgers: to new ones, where nobody made one meanwhile.
+
+    It comes before the look for aliases: whoever merges one of them later finds the ledger.
+    """
+    sent = _contacts(people)
+    some = [(each.pid, sent[each.place]) for each in new if each.records and each.place in sent]
+    ledgers = [first_ledger(records, now) for _, records in some]
+    easy = [at for at, ledger in enumerate(ledgers) if ledger]
+    before = await writer.links.take(
+        [keys.ledger(some[at][0]).encode() for at in easy],
+        [ledgers[at] for at in easy],
+        [now + writer.retention.ledger] * len(easy),
+    )
+    done = {at for at, was in zip(easy, before, strict=True) if was is None}
+    left = [one for at, one in enumerate(some) if at not in done]
+    await capping.absorb_all(writer.scripts, left, now, writer.retention.ledger)
 
 
 def _contacts(people: Slice) -> dict[int, list[bytes]]:

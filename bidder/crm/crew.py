@@ -31,6 +31,8 @@ Begin = Callable[[], tuple[Taker, AbstractAsyncContextManager[Writer]]]
 """Run by each process when it begins: what it reads with, and what it writes with."""
 T = TypeVar("T")
 _PR_SET_PDEATHSIG = 1
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT_BYTES = 1 << 30
 
 
 class Crew:
@@ -107,7 +109,11 @@ def _begin(begin: Begin, parent: int) -> None:
     global _duty
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started us ends us
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        libc = ctypes.CDLL(None)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if hasattr(libc, "mallopt"):  # columns come and go: keep their memory, it is used again
+            libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+            libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
     if os.getppid() != parent:
         os._exit(1)
     gc.disable()  # millions of values that all live on, and no circles among them

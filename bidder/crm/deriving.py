@@ -67,11 +67,6 @@ def derived(
             profiles.append(bare(profile))
             continue
         seen, last_visit, last_order, count, spent = row
-        liked = interests[place]
-        if profile.wanted:
-            liked = {**liked, **profile.wanted}
-        if profile.unwanted:
-            liked = {k: v for k, v in liked.items() if k not in profile.unwanted}
         said = profile.first_seen
         profiles.append(
             Profile(
@@ -83,7 +78,7 @@ def derived(
                 spent_micros=spent,
                 stage=stages[place],
                 baskets=left.get(place, {}),
-                interests=liked,
+                interests=_liked(profile, interests[place]),
                 wanted=profile.wanted,
                 unwanted=profile.unwanted,
                 paused_until=profile.paused_until,
@@ -94,6 +89,15 @@ def derived(
             )
         )
     return profiles
+
+
+def _liked(profile: Profile, shown: dict[str, int]) -> dict[str, int]:
+    """What interests a person: what they did shows it (`shown`), but for what they told us."""
+    if profile.wanted:
+        shown = {**shown, **profile.wanted}
+    if profile.unwanted:
+        shown = {name: at for name, at in shown.items() if name not in profile.unwanted}
+    return shown
 
 
 def last_heard(profile: Profile, last_record: int, now: int) -> int:
@@ -108,11 +112,22 @@ def last_heard(profile: Profile, last_record: int, now: int) -> int:
 
 
 def _memberships(crowd: Crowd, segments: Segments) -> list[dict[str, int]]:
-    found: list[dict[str, int]] = [{} for _ in range(crowd.size)]
-    for name, (holds, seen) in members(crowd, segments).items():
-        places = np.flatnonzero(holds)
-        times = np.minimum(seen[places], crowd.now)
-        for place, time in zip(places.tolist(), times.tolist(), strict=True):
+    """Per person: the segments they are in -> the time last seen."""
+    return _by_person(
+        crowd.size,
+        {
+            name: np.where(holds, np.minimum(seen, crowd.now), 0)
+            for name, (holds, seen) in members(crowd, segments).items()
+        },
+    )
+
+
+def _by_person(size: int, times: Mapping[str, Times]) -> list[dict[str, int]]:
+    """Per person: name -> time, of those of `times` that are not 0."""
+    found: list[dict[str, int]] = [{} for _ in range(size)]
+    for name, seen in times.items():
+        places = np.flatnonzero(seen)
+        for place, time in zip(places.tolist(), seen[places].tolist(), strict=True):
             found[place][name] = time
     return found
 
@@ -126,16 +141,12 @@ def _stages(segments: Segments, found: list[dict[str, int]]) -> list[str]:
 
 
 def _interests(crowd: Crowd, segments: Segments) -> list[dict[str, int]]:
-    found: list[dict[str, int]] = [{} for _ in range(crowd.size)]
+    """Per person: the content that what they looked at shows an interest in -> the last time."""
     latest: dict[str, Times] = {}
     for category, content in segments.interests.items():
         seen = crowd.latest(crowd.category == activity.category_id(category))
         latest[content] = np.maximum(latest[content], seen) if content in latest else seen
-    for content, seen in latest.items():
-        places = np.flatnonzero(seen)
-        for place, time in zip(places.tolist(), seen[places].tolist(), strict=True):
-            found[place][content] = time
-    return found
+    return _by_person(crowd.size, latest)
 
 
 def _baskets(crowd: Crowd, advertisers: Mapping[int, str]) -> dict[int, dict[str, Basket]]:

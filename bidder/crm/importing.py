@@ -18,14 +18,12 @@ from typing import IO, Any
 
 from msgspec import Struct
 
-from bidder.crm.activity import Keep
 from bidder.crm.batch import Written
 from bidder.crm.blocks import Unreadable
 from bidder.crm.bulk import write
 from bidder.crm.crew import Crew
 from bidder.crm.gathering import Gathered
 from bidder.crm.mapping import Mapping, format_of
-from bidder.crm.pseudonyms import Pseudonyms
 from bidder.crm.sorting import Slice, Sorted
 from bidder.crm.taking import Taker, Tally
 from bidder.crm.writing import Writer
@@ -108,11 +106,8 @@ def fingerprint(mapping: Mapping, files: Sequence[Path]) -> str:
 async def import_files(
     links: Links,
     writer: Writer,
-    mapping: Mapping,
+    taker: Taker,
     files: Sequence[Path],
-    pseudonyms: Pseudonyms,
-    keep: Keep,
-    now: int,
     rejects: Rejects,
     checkpoint: Checkpoint,
     progress: Progress = lambda what, done, total: None,
@@ -120,10 +115,10 @@ async def import_files(
 ) -> Imported:
     """Import these files. A file that cannot be read is a problem, and the others are imported.
 
-    With a `crew` its processes read and write. Raises `StoreUnavailable`; what was written before
-    stays, and importing again goes on there.
+    `taker` says what they mean. With a `crew` its processes read and write. Raises
+    `StoreUnavailable`; what was written before stays, and importing again goes on there.
     """
-    taker = Taker(mapping, pseudonyms, keep, now)
+    mapping, now = taker.mapping, taker.now
     gathered = Gathered(mapping, crew.read if crew is not None else taker.read_all, rejects)
     result = Imported(gathered.tally, Written(), [])
     if crew is None:

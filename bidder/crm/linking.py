@@ -1,8 +1,12 @@
 """Who is one person in these files? Every identifier has a number; what a row links is joined."""
 
+from itertools import repeat
+
 import numpy as np
 import numpy.typing as npt
 
+from bidder.crm.merging import ONE_OWNER
+from bidder.crm.naming import Named
 from bidder.people.identity import Identifier
 from bidder.people.records import MAX_IDENTIFIERS
 
@@ -14,33 +18,46 @@ class Linked:
     """The identifiers of an import: numbered in the order in which they come, and joined."""
 
     def __init__(self) -> None:
-        self.identifiers: list[Identifier] = []
+        self.sources: list[str] = []
+        self.values: list[str] = []
+        """The identifiers by their numbers."""
         self.former: dict[int, tuple[Identifier, ...]] = {}
         """Number -> the same under earlier keys."""
-        self._numbers: dict[Identifier, int] = {}
+        self._numbers: dict[str, dict[str, int]] = {}
+        """Source -> value -> number."""
         self._parent: list[int] = []
         self._size: list[int] = []
         self._customer: list[int] = []
         """Of each root: the number of its CRM id, `NONE` if it has none."""
 
-    def numbers(
-        self, identifiers: list[Identifier], former: dict[int, tuple[Identifier, ...]]
-    ) -> Numbers:
+    def numbers(self, named: Named, former: dict[int, tuple[Identifier, ...]]) -> Numbers:
         """The numbers of these; `former`: place -> the same under earlier keys."""
-        known, count = self._numbers, len(self.identifiers)
-        found = np.empty(len(identifiers), np.int64)
-        for place, identifier in enumerate(identifiers):
-            number = known.setdefault(identifier, count)
-            if number == count:
-                self.identifiers.append(identifier)
-                self._customer.append(number if identifier[0] == "crm" else NONE)
-                count += 1
-            found[place] = number
-        new = count - len(self._parent)
-        self._parent += range(count - new, count)
-        self._size += [1] * new
+        parts = [np.empty(0, np.int64), *[self._numbered(*run) for run in named]]
+        found = np.concatenate(parts)
         for place, old in former.items():
             self.former[int(found[place])] = old
+        return found
+
+    def customers(self) -> npt.NDArray[np.bool_]:
+        """Which identifiers are what a company calls its customers by."""
+        return np.array([source == ONE_OWNER for source in self.sources], bool)
+
+    def _numbered(self, source: str, values: list[str]) -> Numbers:
+        known, count = self._numbers.setdefault(source, {}), len(self.values)
+        found = np.fromiter(map(known.get, values, repeat(NONE)), np.int64, len(values))
+        new = np.flatnonzero(found == NONE)
+        if not len(new):
+            return found
+        unknown = [values[place] for place in new.tolist()]
+        coming = list(dict.fromkeys(unknown))
+        numbers = range(count, count + len(coming))
+        known.update(zip(coming, numbers, strict=True))
+        found[new] = list(map(known.__getitem__, unknown))
+        self.sources += [source] * len(coming)
+        self.values += coming
+        self._parent += numbers
+        self._size += [1] * len(coming)
+        self._customer += numbers if source == ONE_OWNER else [NONE] * len(coming)
         return found
 
     def link(self, pairs: Numbers) -> int:
@@ -48,9 +65,26 @@ class Linked:
         since they would have joined two customers, or too many identifiers."""
         if not pairs.size:
             return 0
-        apart = 0
-        for pair in np.unique(pairs[0] << 32 | pairs[1]).tolist():
-            apart += not self._join(self._root(pair >> 32), self._root(pair & 0xFFFFFFFF))
+        apart, parent, size, customer = 0, self._parent, self._size, self._customer
+        different = np.unique(pairs[0] << 32 | pairs[1])
+        for one, other in zip(
+            (different >> 32).tolist(), (different & 0xFFFFFFFF).tolist(), strict=True
+        ):
+            while (up := parent[one]) != one:  # up to the root, on a path that is halved
+                parent[one] = one = parent[up]
+            while (up := parent[other]) != other:
+                parent[other] = other = parent[up]
+            if one == other:
+                continue
+            mine, theirs = customer[one], customer[other]
+            if (mine >= 0 and theirs >= 0) or size[one] + size[other] > MAX_IDENTIFIERS:
+                apart += 1
+                continue
+            if other < one:
+                one, other = other, one
+            parent[other] = one
+            size[one] += size[other]
+            customer[one] = mine if mine > theirs else theirs
         return apart
 
     def roots(self) -> Numbers:
@@ -61,24 +95,3 @@ class Linked:
             if np.array_equal(up, parent):
                 return parent
             parent = up
-
-    def _root(self, number: int) -> int:
-        parent = self._parent
-        while (up := parent[number]) != number:
-            parent[number] = number = parent[up]
-        return number
-
-    def _join(self, one: int, other: int) -> bool:
-        if one == other:
-            return True
-        mine, theirs = self._customer[one], self._customer[other]
-        if mine >= 0 and theirs >= 0:
-            return False
-        if self._size[one] + self._size[other] > MAX_IDENTIFIERS:
-            return False
-        if other < one:
-            one, other = other, one
-        self._parent[other] = one
-        self._size[one] += self._size[other]
-        self._customer[one] = max(mine, theirs)
-        return True

@@ -25,9 +25,9 @@ from bidder.crm import activity
 from bidder.crm.activity import NAMES, Kind
 from bidder.crm.batch import Change
 from bidder.crm.columns import MAX_AMOUNT
+from bidder.crm.contacts import CHANNELS, contact_keys
 from bidder.crm.mapping import HASHED
 from bidder.crm.pseudonyms import BadName, Identifier, Pseudonyms
-from bidder.crm.sorting import CHANNELS, contact_keys
 from bidder.crm.taking import EARLIEST, FUTURE_SECONDS
 from bidder.ids import hash32
 from bidder.money import to_micros

@@ -4,6 +4,8 @@ One of these for each process that reads; its numbers are its own. What it meets
 it hands on (`new`), so that plain names never leave it.
 """
 
+from itertools import repeat
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,7 +14,9 @@ from bidder.crm.pseudonyms import BadName, Pseudonyms
 from bidder.people.identity import Identifier, normal, usable
 
 Numbers = npt.NDArray[np.int64]
-NONE, BAD = -1, -2
+NONE, BAD, _NEW = -1, -2, -3
+Named = list[tuple[str, list[str]]]
+"""Identifiers, numbered one after the other: runs of values, each with their source."""
 
 
 class Names:
@@ -21,30 +25,34 @@ class Names:
     def __init__(self, pseudonyms: Pseudonyms, advertiser: str) -> None:
         self.count = 0
         """How many numbers there are."""
-        self.new: list[Identifier] = []
+        self._new: Named = []
         """The last of them: met since `taken` was called."""
-        self.former: dict[int, tuple[Identifier, ...]] = {}
-        """Place in `new` -> the same under earlier keys."""
+        self._former: dict[int, tuple[Identifier, ...]] = {}
+        """Number -> the same under earlier keys, of these."""
         self._pseudonyms = pseudonyms
         self._advertiser = advertiser
         self._plain: dict[str, dict[str, int]] = {}
 
-    def numbers(self, source: str, plain: list[str | None]) -> Numbers:
-        """The number of each of these, `NONE` or `BAD` where it is none.
+    def numbers(self, source: str, plain: list[str]) -> Numbers:
+        """The number of each of these, all different; `BAD` where it is none.
 
         Two names that mean the same (`Jo@x.fr`, `jo@x.fr`) may have two numbers.
         """
         known = self._plain.setdefault(source, {})
-        new = [text for text in plain if text is not None and text not in known]
-        if new:
-            known.update(zip(new, self._understood(source, new), strict=True))
-        found = [known[text] if text is not None else NONE for text in plain]
-        return np.array(found, np.int64)
+        found = np.fromiter(map(known.get, plain, repeat(_NEW)), np.int64, len(plain))
+        new = np.flatnonzero(found == _NEW)
+        if len(new):
+            texts = [plain[place] for place in new.tolist()]
+            found[new] = numbers = self._understood(source, texts)
+            known.update(zip(texts, numbers.tolist(), strict=True))
+        return found
 
-    def taken(self) -> tuple[list[Identifier], dict[int, tuple[Identifier, ...]]]:
-        """`new` and `former`, which begin anew."""
-        new, former = self.new, self.former
-        self.new, self.former = [], {}
+    def taken(self) -> tuple[Named, dict[int, tuple[Identifier, ...]]]:
+        """What was met since the last time: the identifiers in the order of their numbers, and
+        place among them -> the same under earlier keys."""
+        new, first = self._new, self.count - sum(len(values) for _, values in self._new)
+        former = {number - first: old for number, old in self._former.items()}
+        self._new, self._former = [], {}
         return new, former
 
     def why_bad(self, source: str, plain: str) -> str:
@@ -56,19 +64,22 @@ class Names:
                 return str(problem)
         return f"the {source} is empty, too long or has odd characters"
 
-    def _understood(self, source: str, texts: list[str]) -> list[int]:
+    def _understood(self, source: str, texts: list[str]) -> Numbers:
+        """New numbers for these."""
+        old: list[list[str | None]] = []
+        values: list[str | None]
         if source in HASHED:
-            named = self._pseudonyms.of_many(source, texts, self._advertiser)
+            source, (values, *old) = self._pseudonyms.of_many(source, texts, self._advertiser)
         else:
             stripped = [text.strip() for text in texts]
-            named = [[normal(source, text)] if usable(text) else None for text in stripped]
-        good = [each for each in named if each is not None]
-        first, place = self.count, len(self.new)
-        self.new += [each[0] for each in good]
+            values = [normal(source, text)[1] if usable(text) else None for text in stripped]
+        good = [value for value in values if value is not None]
+        numbers = np.full(len(texts), BAD, np.int64)
+        chosen = np.array([value is not None for value in values], bool)
+        numbers[chosen] = np.arange(self.count, self.count + len(good))
+        for place in np.flatnonzero(chosen).tolist() if old else ():
+            names = tuple((source, str(names[place])) for names in old)
+            self._former[int(numbers[place])] = names
+        self._new.append((source, good))
         self.count += len(good)
-        if source in HASHED and self._pseudonyms.rotating:
-            self.former.update(
-                (at, tuple(each[1:])) for at, each in enumerate(good, place) if len(each) > 1
-            )
-        coming = iter(range(first, self.count))
-        return [BAD if each is None else next(coming) for each in named]
+        return numbers

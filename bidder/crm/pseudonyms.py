@@ -27,6 +27,8 @@ Identifier = tuple[str, str]
 HASH_BYTES = 16
 _MAX_CHARS = 254
 _EMAIL = re.compile(r"[^@\s\x00-\x1f\"<>,;:\\()\[\]]{1,64}@[^@\s\x00-\x1f\"<>,;:\\()\[\]]{1,190}")
+_PLAIN_EMAIL = re.compile(r"[a-zA-Z0-9._+-]{1,64}@(?:[a-zA-Z0-9-]{1,60}\.){1,2}[a-zA-Z]{2,10}")
+"""Nearly all addresses: those whose normal form is themselves in lower case."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PHONE_NOISE = re.compile(r"[\s.\-/()\u00a0\u202f]|\(0\)")
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
@@ -73,23 +75,24 @@ class Pseudonyms:
 
     def of_many(
         self, kind: Kind, plain: Sequence[str], advertiser: str = ""
-    ) -> list[list[Identifier] | None]:
-        """`of` for many at once, at half the price; None where one is none of its kind."""
-        messages: list[bytes | None] = []
-        for text in plain:
-            try:
-                messages.append(self._message(kind, text, advertiser))
-            except BadName:
-                messages.append(None)
+    ) -> tuple[str, list[list[str | None]]]:
+        """`of` for many at once: the source of all, and for each key what each is called under it,
+        the current key first. None where one is none of its kind."""
+        messages = [self._message_or_none(kind, text, advertiser) for text in plain]
         good = [message for message in messages if message is not None]
-        if not good:
-            return [None] * len(messages)
-        source = good[0].partition(b"\0")[0].decode()
-        by_key = [_texts([mac.digest(message) for message in good]) for mac in self._macs]
-        named = iter(
-            [[(source, value) for value in values] for values in zip(*by_key, strict=True)]
-        )
-        return [None if message is None else next(named) for message in messages]
+        by_key: list[list[str | None]] = []
+        for mac in self._macs:
+            named = iter(_texts([mac.digest(message) for message in good]))
+            by_key.append([None if message is None else next(named) for message in messages])
+        return kind.removesuffix("_sha256"), by_key
+
+    def _message_or_none(self, kind: Kind, plain: str, advertiser: str) -> bytes | None:
+        if kind == "email" and len(plain) <= _MAX_CHARS and _PLAIN_EMAIL.fullmatch(plain):
+            return b"email\0" + _sha256(plain.lower()).encode()
+        try:
+            return self._message(kind, plain, advertiser)
+        except BadName:
+            return None
 
     def _message(self, kind: Kind, plain: str, advertiser: str) -> bytes:
         source, text = normal(kind, plain, self._country)

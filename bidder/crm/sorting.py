@@ -2,42 +2,33 @@
 
 import itertools
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bidder.capping import Channel
-from bidder.capping import Kind as Touch
-from bidder.capping.ledger import KEEP_SECONDS
 from bidder.capping.ledger import RECORD_BYTES as LEDGER_BYTES
-from bidder.crm.activity import DTYPE, MAX_RECORDS, RECORD_BYTES, Kind, united
+from bidder.crm.activity import DTYPE, MAX_RECORDS, RECORD_BYTES, united
 from bidder.crm.batch import Change
+from bidder.crm.contacts import contacts
 from bidder.crm.gathering import Gathered
 from bidder.crm.taking import Numbers
 from bidder.people.identity import Identifier
 from bidder.person import Profile
 
-CHANNELS = {
-    Kind.EMAIL_SENT: Channel.EMAIL,
-    Kind.SMS_SENT: Channel.SMS,
-    Kind.PUSH_SENT: Channel.PUSH,
-}
-LEDGER_DTYPE = np.dtype(
-    [
-        ("time", "<u4"), ("what", "u1"), ("specificity", "u1"), ("hold", "<u2"),
-        ("advertiser", "<u4"), ("campaign", "<u4"), ("line_item", "<u4"), ("creative", "<u4"),
-        ("page", "<u4"), ("key", "<u8"),
-    ]
-)  # fmt: skip
-assert LEDGER_DTYPE.itemsize == LEDGER_BYTES
+T = TypeVar("T")
 
 
 class Slice(Struct):
     """Some people, by columns: what is new of each."""
 
-    ids: list[tuple[Identifier, ...]]
+    sources: list[str]
+    values: list[str]
+    """The identifiers of all of them, one person's after the other's, in normal form."""
+    id_counts: list[int]
+    """How many identifiers each person has."""
     former: list[tuple[Identifier, ...]]
     """The same under keys that are being rotated out."""
     records: bytes
@@ -47,16 +38,30 @@ class Slice(Struct):
     contacts: bytes
     """Packed records for the ledger."""
     contact_counts: list[int]
-    told: list[Profile | None]
-    """`opted_out`, the consent and its proof, `first_seen`."""
+    first_seen: list[int]
+    """Since when they are said to be known; 0 = it is not said."""
+    words: dict[int, Profile]
+    """Place -> `opted_out`, the consent and its proof, of those who told the company."""
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.id_counts)
+
+    def ids(self) -> list[tuple[Identifier, ...]]:
+        """The identifiers of each; the number that the company gave them comes first."""
+        return _cut(list(zip(self.sources, self.values, strict=True)), self.id_counts)
+
+    def told(self, place: int) -> Profile | None:
+        """What is said of this person: `first_seen`, and their own words."""
+        words, first = self.words.get(place), self.first_seen[place]
+        if words is None:
+            return Profile(first_seen=first) if first else None
+        return replace(words, first_seen=first)
 
     def changes(self, places: list[int]) -> list[Change]:
         """Those at these places, each by itself."""
         ends = np.cumsum(self.counts) * RECORD_BYTES
         contact_ends = np.cumsum(self.contact_counts) * LEDGER_BYTES
+        ids = self.ids()
         found = []
         for place in places:
             end, contact_end = int(ends[place]), int(contact_ends[place])
@@ -65,13 +70,13 @@ class Slice(Struct):
             ]
             found.append(
                 Change(
-                    ids=self.ids[place],
+                    ids=ids[place],
                     records=self.records[end - self.counts[place] * RECORD_BYTES : end],
                     contacts=tuple(
                         contacts[at : at + LEDGER_BYTES]
                         for at in range(0, len(contacts), LEDGER_BYTES)
                     ),
-                    told=self.told[place],
+                    told=self.told(place),
                     former=self.former[place],
                 )
             )
@@ -97,10 +102,9 @@ class Sorted:
         records = records[order]
         del order, who
         bounds = np.searchsorted(owner, np.arange(self.people + 1))
-        self._contacts, contact_bounds = _contacts(records, owner, self.people, now)
-        self._contact_bounds = contact_bounds
+        self._contacts, self._contact_bounds = contacts(records, owner, self.people, now)
         self._records, self._bounds = _tidied(records, owner, bounds)
-        members = np.argsort(group, kind="stable")
+        members = np.lexsort((~linked.customers(), group))
         members = members[int(np.searchsorted(group[members], 0)) :]  # not those of nobody
         self._members = members
         self._member_bounds = np.searchsorted(group[members], np.arange(self.people + 1))
@@ -108,9 +112,10 @@ class Sorted:
         known = group[seen_who]
         np.minimum.at(self._first, known[known >= 0], seen_at[known >= 0])
         self._first[self._first == np.iinfo(np.int64).max] = 0
-        self._told: dict[int, list[Profile]] = {}
+        told: dict[int, list[Profile]] = {}
         for number, profile in gathered.told.items():
-            self._told.setdefault(int(group[number]), []).append(profile)
+            told.setdefault(int(group[number]), []).append(profile)
+        self._words = {person: _one(several) for person, several in told.items()}
         gathered.told.clear()
 
     def slices(self, most: int) -> Iterator[Slice]:
@@ -121,51 +126,46 @@ class Sorted:
     def _slice(self, start: int, end: int) -> Slice:
         bounds = self._bounds[start : end + 1]
         contact_bounds = self._contact_bounds[start : end + 1]
-        firsts = self._first[start:end].tolist()
-        ids, former = self._ids(start, end)
+        member_bounds = self._member_bounds[start : end + 1]
+        numbers = self._members[member_bounds[0] : member_bounds[-1]].tolist()
+        id_counts = np.diff(member_bounds).tolist()
         return Slice(
-            ids=ids,
-            former=former,
+            sources=[self._linked.sources[number] for number in numbers],
+            values=[self._linked.values[number] for number in numbers],
+            id_counts=id_counts,
+            former=self._former(numbers, id_counts),
             records=self._records[bounds[0] : bounds[-1]].tobytes(),
             counts=np.diff(bounds).tolist(),
             contacts=self._contacts[contact_bounds[0] : contact_bounds[-1]].tobytes(),
             contact_counts=np.diff(contact_bounds).tolist(),
-            told=[self._words(place, first) for place, first in enumerate(firsts, start)],
+            first_seen=self._first[start:end].tolist(),
+            words={
+                place - start: self._words[place]
+                for place in range(start, end)
+                if place in self._words
+            },
         )
 
-    def _ids(
-        self, start: int, end: int
-    ) -> tuple[list[tuple[Identifier, ...]], list[tuple[Identifier, ...]]]:
-        bounds = self._member_bounds[start : end + 1]
-        numbers = self._members[bounds[0] : bounds[-1]].tolist()
-        every = [self._linked.identifiers[number] for number in numbers]
-        cuts = (bounds - bounds[0]).tolist()
-        ids = []
-        for low, high in itertools.pairwise(cuts):
-            some = every[low:high]
-            if high - low > 1:
-                some.sort(key=_not_a_customer)
-            ids.append(tuple(some))
+    def _former(self, numbers: list[int], counts: list[int]) -> list[tuple[Identifier, ...]]:
         old = self._linked.former
         if not old:
-            return ids, [()] * len(ids)
-        former = [
-            tuple(each for number in numbers[low:high] for each in old.get(number, ()))
-            for low, high in itertools.pairwise(cuts)
+            return [()] * len(counts)
+        return [
+            tuple(each for number in some for each in old.get(number, ()))
+            for some in _cut(numbers, counts)
         ]
-        return ids, former
-
-    def _words(self, place: int, first: int) -> Profile | None:
-        several = self._told.get(place)
-        if several is None:
-            return Profile(first_seen=first) if first else None
-        latest = max(several, key=lambda each: each.consent_time)
-        objected = any(each.opted_out for each in several)
-        return replace(latest, opted_out=objected, first_seen=first)
 
 
-def _not_a_customer(identifier: Identifier) -> bool:
-    return identifier[0] != "crm"
+def _one(several: list[Profile]) -> Profile:
+    """What somebody told the company in several rows: the latest proof counts, any objection."""
+    latest = max(several, key=lambda each: each.consent_time)
+    return replace(latest, opted_out=any(each.opted_out for each in several))
+
+
+def _cut(every: list[T], counts: list[int]) -> list[tuple[T, ...]]:
+    """So many of `every` for each, one after the other."""
+    ends = list(itertools.accumulate(counts, initial=0))
+    return [tuple(every[low:high]) for low, high in itertools.pairwise(ends)]
 
 
 def _tidied(
@@ -198,31 +198,3 @@ def _untidy(
         again = (pairs[:, 1:] == pairs[:, :-1]).all(axis=0)
         untidy[pairs[0, 1:][again].astype(np.int64)] = True
     return untidy
-
-
-def _contacts(
-    records: npt.NDArray[np.void], owner: Numbers, people: int, now: int
-) -> tuple[npt.NDArray[np.void], Numbers]:
-    """Messages sent, as the ledger keeps them, by person, and where each person's begin."""
-    recent = records["time"].astype(np.int64) > now - KEEP_SECONDS + 86400
-    chosen = np.flatnonzero(np.isin(records["kind"], [int(kind) for kind in CHANNELS]) & recent)
-    sent = records[chosen]
-    ledger = np.zeros(len(sent), LEDGER_DTYPE)
-    ledger["time"], ledger["advertiser"] = sent["time"], sent["advertiser"]
-    for kind, channel in CHANNELS.items():
-        ledger["what"][sent["kind"] == kind] = Touch.IMPRESSION | channel << 4
-    ledger["key"] = contact_keys(sent)
-    bounds: Numbers = np.searchsorted(owner[chosen], np.arange(people + 1))
-    return ledger, bounds
-
-
-def contact_keys(sent: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:
-    """8 bytes by which a ledger knows a message again: the same record, the same key."""
-    words = np.frombuffer(sent.tobytes(), "<u8").reshape(-1, RECORD_BYTES // 8)
-    mixed = np.full(len(words), 0x9E3779B97F4A7C15, np.uint64)
-    for place in range(words.shape[1]):  # the finaliser of SplitMix64 (Steele 2014), word by word
-        mixed = mixed ^ words[:, place]
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed = mixed ^ (mixed >> np.uint64(31))
-    return mixed

@@ -16,7 +16,7 @@ from bidder.crm import activity, columns
 from bidder.crm.activity import DTYPE, Keep, Kind
 from bidder.crm.blocks import Block
 from bidder.crm.mapping import Mapping, Source_
-from bidder.crm.naming import BAD, NONE, Names
+from bidder.crm.naming import BAD, NONE, Named, Names
 from bidder.crm.portions import Portion
 from bidder.crm.pseudonyms import Pseudonyms
 from bidder.crm.rows import blocks
@@ -62,7 +62,7 @@ class Piece(Struct):
     """What a portion says. Numbers are those of the `Taker` that read it."""
 
     tally: Tally
-    new: list[Identifier]
+    new: Named
     """Identifiers that the taker met for the first time: the numbers that follow its last."""
     former: dict[int, tuple[Identifier, ...]]
     """Place in `new` -> the same under earlier keys."""

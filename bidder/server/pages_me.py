@@ -7,6 +7,7 @@ from unicodedata import normalize
 
 from bidder.campaigns.catalogue import Advertiser
 from bidder.capping import Kind, Ledger
+from bidder.crm.activity import spent
 from bidder.crm.rights import Everything
 from bidder.crm.rights.wishes import PAUSES
 from bidder.money import MICROS
@@ -138,16 +139,15 @@ def _did(
     ):
         if time:
             rows.append((write.say(key), day(time, write)))
-    common = _common_currency(advertisers)
     if profile.orders:
         rows.append((write.say("known.orders"), str(profile.orders)))
     if profile.spent_micros:
-        rows.append((write.say("known.spent"), amount(profile.spent_micros, write, common)))
+        rows.append((write.say("known.spent"), _spent(write, held, advertisers)))
     if profile.stage:
         rows.append((write.say("known.stage"), escape(stage(profile.stage, write.language))))
     for name, basket in sorted(profile.baskets.items()):
         value = write.say(
-            "known.basket.is",
+            "known.basket.one" if basket.products == 1 else "known.basket.is",
             products=basket.products,
             value=amount(basket.value_micros, write, _currency(name, advertisers)),
             date=day(basket.updated, write),
@@ -193,10 +193,18 @@ def _currency(name: str, advertisers: Mapping[str, Advertiser]) -> str:
     return advertiser.currency if advertiser is not None else ""
 
 
-def _common_currency(advertisers: Mapping[str, Advertiser]) -> str:
-    """The currency of all of them, if it is one: sums over companies say no other."""
-    found = {advertiser.currency for advertiser in advertisers.values()}
-    return found.pop() if len(found) == 1 else ""
+def _spent(write: Writer, held: Everything, advertisers: Mapping[str, Advertiser]) -> str:
+    """What the person spent, in each currency: amounts of different ones are never added up."""
+    currencies = {each.id32: each.currency for each in advertisers.values()}
+    sums: dict[str, int] = {}
+    for advertiser, micros in spent(held.activity).items():
+        currency = currencies.get(advertiser, "")
+        sums[currency] = sums.get(currency, 0) + micros
+    if not any(micros > 0 for micros in sums.values()):  # all that is held is the sum itself
+        every = set(currencies.values())
+        sums = {every.pop() if len(every) == 1 else "": held.profile.spent_micros}
+    shown = [amount(sums[currency], write, currency) for currency in sorted(sums) if sums[currency]]
+    return shown[0] if len(shown) == 1 else write.items(shown)
 
 
 def _plain(text: str) -> str:

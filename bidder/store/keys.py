@@ -11,7 +11,7 @@ key                                 value                                       
 ``i:{<person id>}``                 identifiers, msgpack list of [source, value]       people, crm
 ``a:{<person id>}``                 alias: the person id this one was merged into      crm
 ``m:{<person id>}``                 who was merged into them, msgpack list of ids      crm
-``l:{<person id>}``                 ledger                                             Lua alone
+``l:{<person id>}``                 ledger; the CRM writes the first of somebody new   Lua, crm
 ``e:{<person id>}``                 what the CRM reported: `bidder.crm.activity`       crm
 ``c:{<campaign id32, 8 hex>}:...``  money of a campaign: spend, leases, de-duplication  Lua alone
 ``t:<mark>``                        tombstone of an erased identifier: when, seconds    rights

@@ -19,9 +19,15 @@ from redis.exceptions import ClusterError, RedisError, ResponseError
 
 from bidder.store.breaker import Breaker, StoreUnavailable
 from bidder.store.connect import Client
-from bidder.store.link import Command, Link, Receiver, into
+from bidder.store.link import Command, Link, Receiver, into, pack
 
 _FAILURES = frozenset({hiredis.ReplyError, StoreUnavailable})
+_TAKE = (
+    b"*7\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+    b"$2\r\nNX\r\n$3\r\nGET\r\n$4\r\nEXAT\r\n$10\r\n%d\r\n"
+)
+"""SET with NX, GET and EXAT as it goes over the wire; a moment has ten digits until 2286."""
+_LAST_SECOND = 9_999_999_999
 _REDIRECTS = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
 
 
@@ -36,20 +42,8 @@ def is_redirect(reply: object) -> bool:
 
 
 async def _all_at_once(link: Link, commands: Sequence[Command]) -> list[Any]:
-    """The replies, or what came instead, in order; at a microsecond and a half for each."""
-    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    replies: list[Any] = []
-
-    def last(reply: Any) -> None:
-        replies.append(reply)
-        if not done.done():
-            done.set_result(None)
-
-    packed = b"".join(map(hiredis.pack_command, commands))  # type: ignore[arg-type]  # as in pack
-    # What a list does itself costs no Python: replies come in the order of the commands.
-    link.send(packed, [*[replies.append] * (len(commands) - 1), last])
-    await done
-    return replies
+    """The replies, or what came instead, in order."""
+    return await link.ask(b"".join(map(pack, commands)), len(commands))
 
 
 class Links:
@@ -148,6 +142,33 @@ class Links:
                     replies[place] = await self._redirected(commands[place])
                 if isinstance(replies[place], Exception):
                     raise replies[place]
+        return replies
+
+    async def take(
+        self, names: Sequence[bytes], values: Sequence[bytes], until: Sequence[int]
+    ) -> list[bytes | None]:
+        """Write each value under its key until then (seconds since the epoch) if the key is free.
+
+        What stands there already: None = it was free and is taken now. As `bulk`, at a third of its
+        price. Raises as `bulk` does.
+        """
+        latest = max(until, default=0)
+        ends = until if latest <= _LAST_SECOND else [min(end, _LAST_SECOND) for end in until]
+        if self.only is None or not names:
+            return await self.bulk(
+                [
+                    ("SET", name, value, "NX", "GET", "EXAT", end)
+                    for name, value, end in zip(names, values, ends, strict=True)
+                ]
+            )
+        self.breaker.guard()
+        packed = [
+            _TAKE % (len(name), name, len(value), value, end)
+            for name, value, end in zip(names, values, ends, strict=True)
+        ]
+        replies = await self.only.ask(b"".join(packed), len(packed))
+        if not _FAILURES.isdisjoint(map(type, replies)):
+            raise next(reply for reply in replies if isinstance(reply, Exception))
         return replies
 
     async def _by_link(self, commands: Sequence[Command]) -> list[Any]:

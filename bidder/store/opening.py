@@ -24,3 +24,21 @@ async def opened(url: str) -> AsyncIterator[Links]:
     finally:
         await links.aclose()
         await client.aclose()
+
+
+@asynccontextmanager
+async def growing(links: Links, most_bytes: int = 1 << 30) -> AsyncIterator[None]:
+    """While this lasts, a server of ours lets its append-only file grow to `most_bytes`.
+
+    Otherwise it rewrites the file at each doubling from a quarter of that on, which makes one of
+    people who are all new no shorter, and takes the memory and the processor that an import wants.
+    Not for ever: a rewritten file is read faster when the server starts. Should we be killed, the
+    bound stays until then.
+    """
+    setting = "auto-aof-rewrite-min-size"
+    ((_, before),) = await links.bulk([("CONFIG", "GET", setting)])
+    await links.bulk([("CONFIG", "SET", setting, most_bytes)])
+    try:
+        yield
+    finally:
+        await links.bulk([("CONFIG", "SET", setting, before)])

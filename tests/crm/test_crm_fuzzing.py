@@ -199,7 +199,8 @@ def test_several_processes_read_the_same_as_one(
     finally:
         crew.close()
     assert together.tally == alone.tally
-    assert together.linked.identifiers == alone.linked.identifiers
+    assert together.linked.sources == alone.linked.sources
+    assert together.linked.values == alone.linked.values
     slices = [[*Sorted(each, NOW).slices(7)] for each in (alone, together)]
     assert slices[0] == slices[1], "down to the order of people"
 
@@ -215,7 +216,7 @@ async def test_written_by_columns_is_what_is_written_one_by_one(
     path = tmp_path / "orders.csv"
     path.write_text(made.getvalue(), newline="")
     (people,) = Sorted(taken(mapping, path)[0], NOW).slices(1000)
-    names = [f"{source}:{value}" for ids in people.ids for source, value in ids]
+    names = [f"{source}:{value}" for ids in people.ids() for source, value in ids]
 
     async def held() -> list[object]:
         found = []

@@ -21,6 +21,7 @@ from bidder.crm.mapping import load
 from bidder.crm.pseudonyms import Pseudonyms
 from bidder.crm.retailer import make
 from bidder.crm.segments import Segments
+from bidder.crm.taking import Taker
 from bidder.crm.writing import Writer
 from bidder.people.identity import Identifier
 from bidder.people.showing import find
@@ -99,11 +100,8 @@ def run(links: Links, writer_on: Callable[..., Writer], tmp_path: Path) -> Run:
             return await import_files(
                 links,
                 writer or writer_on(links),
-                meaning,
+                Taker(meaning, Pseudonyms([b"k" * 32]), KEEP, NOW),
                 files,
-                Pseudonyms([b"k" * 32]),
-                KEEP,
-                NOW,
                 rejects,
                 Checkpoint(tmp_path / f"{fingerprint(meaning, files)}.json"),
             )

@@ -56,6 +56,25 @@ def test_rotation_finds_by_the_old_key_and_writes_by_the_new() -> None:
     assert Pseudonyms([NEW, OLD]).of("crm", "1") == [*Pseudonyms([NEW]).of("crm", "1"), *before]
 
 
+LIKE_AN_ADDRESS = st.one_of(
+    st.emails(), st.from_regex(r"\s?[a-zA-ZéK.+]{1,5}@([a-z.-]{1,6}\.){0,3}[a-zA-Zé]{0,4}\s?")
+)
+
+
+@given(st.lists(st.one_of(LIKE_AN_ADDRESS, st.text(max_size=8)), max_size=8))
+def test_many_at_once_are_called_what_each_is_called(written: list[str]) -> None:
+    mine = Pseudonyms([NEW, OLD])
+    for kind in ("email", "phone", "crm"):
+        source, (current, old) = mine.of_many(kind, written, "shop")  # type: ignore[arg-type]
+        for text, *values in zip(written, current, old, strict=True):
+            try:
+                each = mine.of(kind, text, "shop")  # type: ignore[arg-type]
+            except BadName:
+                assert values == [None, None]
+            else:
+                assert each == [(source, value) for value in values]
+
+
 @given(st.text(min_size=1, max_size=60))
 def test_no_hash_holds_its_name(name: str) -> None:
     try:

@@ -122,6 +122,38 @@ async def test_a_failing_script_fails_alone(any_links: Links, lua: Path) -> None
     assert not any_links.breaker.failures, "a mistake of ours says nothing of the store"
 
 
+async def test_take_writes_only_where_nothing_stands(any_links: Links) -> None:
+    until = 4_000_000_000
+    await any_links.bulk([("SET", "t3", "mine")])
+    names = [f"t{place}".encode() for place in range(300)]
+    values = [b"\r\n$3\0" * place for place in range(300)]
+    before = await any_links.take(names, values, [until + place for place in range(300)])
+    assert before == [None] * 3 + [b"mine"] + [None] * 296
+    assert await any_links.take(names[:4], values[4:8], [until] * 4) == [*values[:3], b"mine"]
+    assert await any_links.take([], [], []) == []
+    found = await any_links.bulk([("GET", name.decode()) for name in names])
+    assert found == [*values[:3], b"mine", *values[4:]]
+    assert await any_links.bulk([("EXPIRETIME", "t7"), ("EXPIRETIME", "t3")]) == [until + 7, -1]
+
+
+async def test_replies_find_who_asked_also_when_all_ask_at_once(any_links: Links) -> None:
+    async def one(place: int) -> list[object]:
+        many = [("SET", f"k{place}-{at}", f"{place}.{at}") for at in range(50)]
+        await any_links.bulk(many)
+        return await any_links.bulk([("GET", f"k{place}-{at}") for at in range(50)])
+
+    answers = await asyncio.gather(*[one(place) for place in range(8)])
+    for place, answer in enumerate(answers):
+        assert answer == [f"{place}.{at}".encode() for at in range(50)]
+
+
+async def test_take_raises_what_is_refused(any_links: Links) -> None:
+    await any_links.bulk([("LPUSH", "t-list", "x")])
+    with pytest.raises(hiredis.ReplyError, match="WRONGTYPE"):
+        await any_links.take([b"t-ok", b"t-list"], [b"1", b"2"], [4_000_000_000] * 2)
+    assert await any_links.bulk([("GET", "t-ok")]) == [b"1"]
+
+
 async def test_bulk_answers_in_order_and_refuses_nonsense(any_links: Links) -> None:
     replies = await any_links.bulk([("SET", "b1", "1"), ("GET", "b1"), ("INCR", "b2")])
     assert replies == [b"OK", b"1", 1]

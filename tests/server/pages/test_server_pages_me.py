@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from bidder.campaigns.catalogue import Catalogue
+from bidder.crm.activity import Kind, record
 from bidder.crm.rights import Desk
+from bidder.ids import hash32
 from bidder.notices.tokens import Tokens
 from bidder.person import Profile, silent
 from bidder.server.pages import MAX_BODY_BYTES, MOST_AT_ONCE, OUR_COOKIE
@@ -34,13 +36,31 @@ async def test_the_own_cookie_shows_what_is_known(site: Any, jo: str) -> None:
     site.cookies[OUR_COOKIE] = COOKIE
     page = await site.get("/me")
     assert "1,234.56" in page.text
-    assert "99.00" in page.text
+    assert "1 product, 99.00\u00a0EUR" in page.text
     assert "a customer" in page.text
     assert "16 November 2026" in page.text
     assert jo not in page.text
     ticked = {given["value"] for given in page.all("input") if "checked" in given}
     assert ticked == {"IAB9", "IAB7"}  # what is held can be taken off, also what is not offered
     assert not {"IAB7", "IAB11", "IAB14", "IAB23"} & set(OFFERED)
+
+
+async def test_spending_is_told_in_the_currency_of_each_company(
+    site: Any, links: Links, jo: str
+) -> None:
+    def sold(kind: Kind, advertiser: str, value: int) -> bytes:
+        return record(int(NOW), kind, hash32(advertiser), value_micros=value * 1_000_000)
+
+    lumen = sold(Kind.PURCHASE, "maison-lumen", 40) + sold(Kind.REFUND, "maison-lumen", 10)
+    site.cookies[OUR_COOKIE] = COOKIE
+    await links.bulk([("SET", keys.activity(jo), lumen)])
+    assert "Spent in all30.00\u00a0EUR" in (await site.get("/me")).text
+    both = lumen + sold(Kind.STORE_PURCHASE, "harbor-books", 25)
+    await links.bulk([("SET", keys.activity(jo), both)])
+    page = await site.get("/me")
+    assert "30.00\u00a0EUR" in page.text
+    assert "25.00\u00a0USD" in page.text
+    assert "1,234.56" not in page.text
 
 
 async def test_a_code_opens_the_page_once(site: Any, desk: Desk, jo: str) -> None:

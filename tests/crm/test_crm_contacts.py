@@ -1,0 +1,67 @@
+"""What was sent to people is in their ledgers: the first one is what the script would write."""
+
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from bidder import capping
+from bidder.capping import Ledger
+from bidder.capping.ledger import MAX_RECORDS
+from bidder.capping.ledger import RECORD_BYTES as LEDGER_BYTES
+from bidder.crm.activity import Kind, opened, record
+from bidder.crm.bulk import write
+from bidder.crm.contacts import contacts, first_ledger
+from bidder.crm.sorting import Slice
+from bidder.crm.writing import Writer
+from bidder.ids import hash32, to_text
+from bidder.store import keys
+from bidder.store.coalesce import Scripts
+from bidder.store.links import Links
+
+NOW, YEAR = 1_795_000_000, 396 * 86400
+SHOP = hash32("maison-lumen")
+
+
+def sent(*hours_ago: int) -> tuple[bytes, list[bytes]]:
+    """Records of emails and texts, and the same for a ledger."""
+    records = b"".join(
+        record(NOW - 3600 * ago, Kind.SMS_SENT if ago % 2 else Kind.EMAIL_SENT, SHOP)
+        for ago in sorted(hours_ago, reverse=True)
+    )
+    rows = opened(records)
+    raw = contacts(rows, opened(records)["time"].astype("i8") * 0, 1, NOW)[0].tobytes()
+    return records, [raw[at : at + LEDGER_BYTES] for at in range(0, len(raw), LEDGER_BYTES)]
+
+
+@pytest.mark.parametrize("hours", [(1,), (5, 4, 3), (9, 9, 2), tuple(range(1, 129))])
+async def test_a_first_ledger_is_what_the_script_writes(
+    links: Links, hours: tuple[int, ...]
+) -> None:
+    rows = sent(*hours)[1]
+    await capping.absorb_all(Scripts(links), [("somebody", rows)], NOW, YEAR)
+    (written,) = await links.bulk([("GET", keys.ledger("somebody"))])
+    assert first_ledger(rows, NOW) == written
+
+
+def test_what_must_be_folded_is_left_to_the_script() -> None:
+    assert first_ledger(sent(*range(1, MAX_RECORDS + 2))[1], NOW) == b""
+    assert first_ledger([], NOW) == b""
+
+
+async def test_a_ledger_made_meanwhile_is_added_to(
+    links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    records, rows = sent(4, 3)
+    writer = writer_on(links)
+    writer.random = Random(5)
+    person = to_text(Random(5).randbytes(12))
+    await capping.absorb_all(Scripts(links), [(person, sent(2)[1])], NOW, YEAR)
+    people = Slice(
+        sources=["crm"], values=["c1"], id_counts=[1], former=[()], records=records, counts=[2],
+        contacts=b"".join(rows), contact_counts=[2], first_seen=[0], words={},
+    )  # fmt: skip
+    assert (await write(writer, people, NOW)).new == 1
+    (ledger,) = await links.bulk([("GET", keys.ledger(person))])
+    times = sorted(each.time for each in Ledger(ledger, NOW).records())
+    assert times == [NOW - 3600 * ago for ago in (4, 3, 2)]
