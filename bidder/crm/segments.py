@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bidder.crm.activity import NAMES, Kind
 from bidder.ids import hash32
+from bidder.privacy import is_sensitive
 from bidder.yamlfiles import Duration, InvalidFile, Model, Problem, nearest, read
 
 Stage = Literal["prospect", "visitor", "new", "active", "lapsing", "lapsed", "won-back"]
@@ -260,6 +261,13 @@ def load(directory: Path) -> Segments:
             problems += error.problems
             continue
         file = document.value
+        for category, content in file.interests.items():
+            if is_sensitive(content):
+                message = (
+                    f"{content} borders on health, politics, sexual orientation or faith (GDPR "
+                    "Art. 9): no interest in it is concluded from what people look at; leave it out"
+                )
+                problems.append(document.problem("error", ("interests", category), message))
         interests.update({name.lower(): content for name, content in file.interests.items()})
         for place, rule in enumerate(file.segments):
             try:

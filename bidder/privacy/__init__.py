@@ -11,15 +11,18 @@ from bidder.privacy.permission import (
     permission,
     permission_from_query,
 )
+from bidder.privacy.sensitive import SENSITIVE, is_sensitive
 
 __all__ = [
     "ALL",
     "NONE",
+    "SENSITIVE",
     "InvalidConsent",
     "Permission",
     "Reason",
     "Rules",
     "cut_ip",
+    "is_sensitive",
     "minimise",
     "permission",
     "permission_from_query",

@@ -7,6 +7,8 @@ sentences and the same names in them.
 from collections.abc import Mapping
 from typing import Literal
 
+from bidder.privacy import SENSITIVE
+
 Language = Literal["en", "fr"]
 LANGUAGES: Mapping[Language, str] = {"en": "English", "fr": "Français"}
 
@@ -297,9 +299,8 @@ _CATEGORIES: Mapping[str, tuple[str, str]] = {
     "IAB23": ("Religion and spirituality", "Religion et spiritualité"),
 }
 """First tier of the IAB Content Taxonomy 1.0."""
-_NOT_OFFERED = frozenset({"IAB7", "IAB11", "IAB14", "IAB23"})
-"""They border on what GDPR Art. 9 protects: we never ask for them. Held ones can be taken off."""
-OFFERED = tuple(code for code in _CATEGORIES if code not in _NOT_OFFERED)
+OFFERED = tuple(code for code in _CATEGORIES if code not in SENSITIVE)
+"""What we ask for. Others that are held nevertheless can be taken off."""
 
 _STAGES: Mapping[str, tuple[str, str]] = {
     "prospect": ("somebody who may be interested", "quelqu’un que cela peut intéresser"),

@@ -177,6 +177,7 @@ def written(tmp_path: Path) -> Callable[[str], Path]:
         ("segments: [{name: a, means: x, when: {orders: {}, within: 3d}}]", "does not belong"),
         ("segments: [{name: 'a-{category}', means: x, when: {event: visit}}]", "go together"),
         ("rfm: {money: [5, 4, 3, 2]}\nsegments: []", "rising"),
+        ("interests: {vitamins: IAB7-3}\nsegments: []", "IAB7-3 borders on health"),
     ],
 )
 def test_what_is_wrong_is_said(text: str, said: str, written: Callable[[str], Path]) -> None:
