@@ -13,7 +13,6 @@ from bidder.campaigns.catalogue import Budget, Catalogue, LineItem
 from bidder.money import impression_cost
 from bidder.pricing.delays import BUCKET_SECONDS, Delays
 from bidder.pricing.leases import (
-    IDLE_SYNC_SECONDS,
     Account,
     Bucket,
     Hold,
@@ -115,7 +114,7 @@ class Books:
         hold = account.hold(bid_cpm_micros, now, exchange, seconds)
         if hold is None:
             minute.give_back(cost, now)
-        if account.next_sync <= now:
+        if account.due(now) or minute.due(now):
             self.hungry = True
         return hold
 
@@ -131,12 +130,7 @@ class Books:
     async def sync(self, scripts: Scripts, now: float) -> int:
         """Renew the leases that are due; how many. Raises what `scripts` raises."""
         self.hungry = False
-        # A sync that is due in a long time was planned before the clock was set back.
-        due = [
-            account
-            for account in self.accounts.values()
-            if not now < account.next_sync <= now + 2 * IDLE_SYNC_SECONDS
-        ]
+        due = [account for account in self.accounts.values() if account.due(now)]
         minutes = [minute for minute in self._minutes.values() if minute.due(now)]
         await _all(
             [
@@ -154,8 +148,8 @@ class Books:
     async def _sync(
         self, scripts: Scripts, account: Account, now: float, closing: bool = False
     ) -> None:
-        if account.syncing:
-            return
+        if account.syncing or not (closing or account.due(now)):
+            return  # it was renewed since this round began
         account.syncing = True
         try:
             account.turn(now)
@@ -194,7 +188,7 @@ class Books:
         self._free_minutes(account, asked, before)
         if current:
             remembered = cast(bytes, answer[6]).decode()
-            account.synced(Spent(*answer[2:6]), remembered, now)
+            account.synced((answer[0], answer[1]), Spent(*answer[2:6]), remembered, now)
 
     def _free_minutes(
         self, account: Account, asked: Sequence[Bucket], before: Sequence[int]

@@ -278,7 +278,9 @@ class Account:
         """Accounts that began together must not ask together for ever."""
         self._demand = 0
         self._rate = 0.0
-        self._wanted = 0
+        self._wanted = (0, 0)
+        self._scarce = False
+        """The store had less than we wanted, so others wait for what we do not use."""
         self._asked_at = 0.0
 
     def can_pay(self, cost_micros: int, now: float) -> bool:
@@ -300,14 +302,24 @@ class Account:
         cost = impression_cost(bid_cpm_micros)
         self._demand += cost
         if not self.can_pay(cost, now):
-            self.next_sync = min(self.next_sync, now)  # ask for more at once
+            self._hurry(now)
             return None
         self.bids += 1
         until = int(now) + seconds
         bucket = self.lease.hold(cost, now, exchange, until)
         if not self.can_pay(self.dearest_micros, now):
-            self.next_sync = min(self.next_sync, now)  # before the next bid finds it empty
+            self._hurry(now)  # before the next bid finds it empty
         return Hold(self.holder, self.lease.day, cost, bucket, until)
+
+    def _hurry(self, now: float) -> None:
+        """Ask for more at once; twice a second where there was less than we wanted."""
+        earliest = self._asked_at + SYNC_SECONDS if self._scarce else now
+        self.next_sync = min(self.next_sync, earliest)
+
+    def due(self, now: float) -> bool:
+        """Is it time to renew? Also if the next time lies so far ahead that the clock must have
+        been set back since it was planned."""
+        return not now < self.next_sync <= now + 2 * IDLE_SYNC_SECONDS
 
     def give_back(self, hold: Hold) -> None:
         """Undo a hold whose bid was never sent."""
@@ -316,11 +328,14 @@ class Account:
                 lease.give_back(hold)
 
     def turn(self, now: float) -> None:
-        """Begin a new day's lease where one has begun; forget the days that are over."""
+        """Go on with the lease of the day that it is. A day has one lease, even if the clock is set
+        back over midnight."""
         day = day_of(self.campaign, now)
         if day != self.lease.day:
-            self.past.append(self.lease)
-            self.lease, self.valid_until = Lease(day, self._delays, self._wins), 0.0
+            leases = {lease.day: lease for lease in (*self.past, self.lease)}
+            self.lease = leases.get(day) or Lease(day, self._delays, self._wins)
+            self.past = [lease for each, lease in leases.items() if each != day]
+            self.valid_until = 0.0
         if now >= self.valid_until:
             # The store may have given to others what we had; only what it says now is ours.
             self.lease.free_micros = self.lease.free_bids = 0
@@ -334,16 +349,13 @@ class Account:
         if closing:
             return 0, 0
         bids = ceil(self._rate * (self._pause() + LOOKAHEAD_SECONDS) / self.dearest_micros)
-        self._wanted = max(bids, least) * self.dearest_micros
-        return self._wanted, max(bids, least)
+        self._wanted = max(bids, least) * self.dearest_micros, max(bids, least)
+        return self._wanted
 
-    def _pause(self, scarce: bool = False) -> float:
-        """Seconds to the next sync. `scarce`: the store has less than we want, so others wait for
-        what we do not use."""
+    def _pause(self) -> float:
+        """Seconds to the next sync, unless a bid needs it sooner."""
         if self._rate <= 1:
             return IDLE_SYNC_SECONDS * self._own_pace
-        if scarce:
-            return SYNC_SECONDS
         seconds = BIDS_A_SYNC * self.dearest_micros / self._rate
         return min(max(seconds, SYNC_SECONDS), IDLE_SYNC_SECONDS) * self._own_pace
 
@@ -354,10 +366,16 @@ class Account:
             latest = max(latest, int(now) + self._hold_seconds)
         return latest + LEASE_SECONDS
 
-    def synced(self, spent: Spent, remembered: str, asked_at: float) -> None:
-        """The store has renewed today's lease."""
+    def synced(
+        self, granted: tuple[int, int], spent: Spent, remembered: str, asked_at: float
+    ) -> None:
+        """The store has renewed today's lease: `granted` micros and bids, of which some are bid
+        by now."""
         self.spent, self.remembered, self.renewed_at = spent, remembered, asked_at
         _, ends = day_bounds(self.campaign, self.lease.day)
         self.valid_until = min(asked_at + LEASE_SECONDS, ends)
-        scarce = self.lease.free_micros < self._wanted
-        self.next_sync = min(asked_at + self._pause(scarce), ends)
+        self._scarce = any(got < wanted for got, wanted in zip(granted, self._wanted, strict=True))
+        pause = SYNC_SECONDS if self._scarce and self._rate > 1 else self._pause()
+        self.next_sync = min(asked_at + pause, ends)
+        if not self._scarce and not self.can_pay(self.dearest_micros, asked_at):
+            self.next_sync = asked_at  # what was granted is bid already

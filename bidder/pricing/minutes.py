@@ -15,7 +15,10 @@ MINUTE_SECONDS = 60
 TOKEN_SECONDS = 5
 """What was handed out is used within this time."""
 SYNC_SECONDS = 1.0
-"""How often more is asked for; at once where a bid found too little."""
+"""How often more is asked for, and before the next bid where one left room for no other: twice as
+often at most where the limit is reached."""
+TICK_SECONDS = 0.3
+"""How late a sync that is due may come."""
 AHEAD = 2.0
 """Ask for so many times what was used in the last interval."""
 BUSY_BIDS = 4
@@ -42,7 +45,9 @@ class Minutes:
         self._back: dict[int, int] = {}
         """Second -> micros to hand back."""
         self._demand = 0
-        self._next_sync = 0.0
+        self._asked_at = self._next_sync = 0.0
+        self._scarce = False
+        """We got less than we asked for."""
 
     @property
     def limited(self) -> bool:
@@ -58,8 +63,11 @@ class Minutes:
         if not self.limited:
             return True
         self._demand += cost
-        if self._left(now) < cost:
-            self._next_sync = min(self._next_sync, now)
+        left = self._left(now) - cost
+        if left < self.dearest_micros:
+            earliest = self._asked_at + SYNC_SECONDS / 2 if self._scarce else now
+            self._next_sync = min(self._next_sync, earliest)
+        if left < 0:
             return False
         for row in self._taken:
             part = min(row[1], cost)
@@ -80,12 +88,14 @@ class Minutes:
 
     async def sync(self, scripts: Scripts, now: float) -> None:
         """Hand back what is not needed, ask for what will be. Raises what `scripts` raises."""
-        self._next_sync = now + SYNC_SECONDS
+        self._asked_at, self._next_sync = now, now + SYNC_SECONDS
         while self._taken and self._taken[0][0] <= now - TOKEN_SECONDS:
             second, left = self._taken.popleft()
             if left:
                 self._back[second] = self._back.get(second, 0) + left
-        left = sum(row[1] for row in self._taken)
+        # What ends before the next sync does not help until then.
+        lasting = now + SYNC_SECONDS + TICK_SECONDS - TOKEN_SECONDS
+        left = sum(left for second, left in self._taken if second > lasting)
         least = (BUSY_BIDS if self._demand else 1) * self.dearest_micros
         want = max(int(AHEAD * self._demand), least) - left
         self._demand = 0
@@ -100,6 +110,7 @@ class Minutes:
             arguments += pair
         name = keys.campaign(self.advertiser.id32, "minute")
         granted = cast(int, await scripts.run("limit", [name], arguments))
+        self._scarce = granted < want
         if granted:
             self._taken.append([int(now), granted])
 

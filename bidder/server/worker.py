@@ -297,8 +297,8 @@ class Worker:
 
     async def _feed_books(self) -> None:
         """Renew at once the leases that a bid found or left empty: a quiet campaign has but one
-        bid's. Who may bid is worked out anew by `_sync_books` alone: with a thousand campaigns it
-        costs more than a bid."""
+        bid's. Who may bid is left to `_sync_books`: with a thousand campaigns that costs more than
+        a bid."""
         if self._books.hungry:
             await self._books.sync(self._scripts, time.time())
 
