@@ -206,17 +206,7 @@ def opportunity(request: BidRequest, exchange: str) -> Opportunity:
         currencies=tuple(c.upper() for c in request.cur or ()),
         tmax_ms=min(request.tmax, MAX_TMAX_MS) if request.tmax and request.tmax > 0 else None,
         test=request.test == 1,
-        signals=Signals(
-            country=country,
-            gdpr=regs.gdpr,
-            consent=user.consent or "",
-            us_privacy=regs.us_privacy or "",
-            gpp=regs.gpp or "",
-            gpp_sid=tuple(regs.gpp_sid or ()),
-            gpc=ext is not None and ext.gpc == "1",
-            limit_tracking=device.lmt == 1 or device.dnt == 1,
-            coppa=regs.coppa == 1,
-        ),
+        signals=_signals(country, regs, user, device),
         country=country,
         region=geo.region or "",
         city=geo.city or "",
@@ -249,6 +239,20 @@ def opportunity(request: BidRequest, exchange: str) -> Opportunity:
         user_agent=device.ua or "",
         dsa_required=bool(ext and ext.dsa and (ext.dsa.dsarequired or 0) >= 2),
         feedback=tuple(request.ext.bid_feedback or ()) if request.ext else (),
+    )
+
+
+def _signals(country: str, regs: Regs, user: User, device: Device) -> Signals:
+    return Signals(
+        country=country,
+        gdpr=regs.gdpr,
+        consent=user.consent or "",
+        us_privacy=regs.us_privacy or "",
+        gpp=regs.gpp or "",
+        gpp_sid=tuple(regs.gpp_sid or ()),
+        gpc=regs.ext is not None and regs.ext.gpc == "1",
+        limit_tracking=device.lmt == 1 or device.dnt == 1,
+        coppa=regs.coppa == 1,
     )
 
 
