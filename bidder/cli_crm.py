@@ -195,12 +195,16 @@ def _begin(
 async def _imported(
     links: "Links", task: _Task, files: list[Path], listed: Path, processes: int
 ) -> "Imported":
+    from bidder.crm import setup
     from bidder.crm.importing import Checkpoint, Rejects, fingerprint, import_files
     from bidder.store.opening import growing
 
     present = [path for path in files if path.exists()]
     meaning = task.taker.mapping
-    state = task.given.state_dir / "imports" / f"{fingerprint(meaning, present)}.json"
+    same = fingerprint(meaning, present, setup.retention(task.given))
+    state = Checkpoint(task.given.state_dir / "imports" / f"{same}.json", task.now)
+    if state.now != task.now:  # it goes on as it began
+        task = _task(task.config, task.mapping, state.now)
     refused = Rejects(listed)
     ours = task.given.store.url == "embedded"
     gc.disable()  # millions of values that all live on, and no circles among them
@@ -211,7 +215,7 @@ async def _imported(
                 growing(links) if ours else nullcontext(),
             ):
                 done = await import_files(
-                    links, writer, task.taker, present, refused, Checkpoint(state), bar.show, crew
+                    links, writer, task.taker, present, refused, state, bar.show, crew
                 )
     finally:
         gc.enable()

@@ -48,7 +48,7 @@ MAX_HOLD_SECONDS = 0xFFFF
 _IMPRESSION, _RESERVATION = 1, 4
 """As of `Kind`, whose members are slow to compare with bytes. Reservations are always display."""
 
-_HEADER = Layout("<BxHIII")
+HEADER = Layout("<BxHIII")
 _COUNT = Layout("<II")
 _NUMBER = np.dtype("<u4")
 _RECORD = Layout("<IBxHIIIII8s")
@@ -157,9 +157,7 @@ class Ledger:
             self.version = self.folded_until = self.unlisted = self._records_at = 0
             return
         try:
-            layout, totals, self.version, self.folded_until, self.unlisted = _HEADER.unpack_from(
-                raw
-            )
+            layout, totals, self.version, self.folded_until, self.unlisted = HEADER.unpack_from(raw)
         except error as problem:
             raise ValueError(f"not a ledger: {problem}") from None
         self._records_at = start = HEADER_BYTES + totals * TOTAL_BYTES
@@ -252,7 +250,7 @@ class Ledger:
 
     def plus(self, record: Record) -> "Ledger":
         """This ledger as it will be with one more record: for counting, never for storing."""
-        return Ledger((self.raw or _HEADER.pack(1, 0, 0, 0, 0)) + record.pack(), self.now)
+        return Ledger((self.raw or HEADER.pack(1, 0, 0, 0, 0)) + record.pack(), self.now)
 
     def records(self) -> list[Record]:
         """Every record, as stored."""

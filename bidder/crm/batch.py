@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bidder.crm.activity import united
-from bidder.crm.merging import why_apart
+from bidder.crm.merging import two_customers, why_apart
 from bidder.ids import new_person_id
 from bidder.people.identity import Identifier
 from bidder.people.records import MAX_IDENTIFIERS
@@ -130,10 +130,11 @@ class Batch:
 
     def add(self, change: Change) -> None:
         """Find or make the person, join those whom the change links, take its identifiers."""
-        found = dict.fromkeys(
-            owner for each in (*change.ids, *change.former) if (owner := self._owner(each))
-        )
-        person = self._one_of([self._states[pid] for pid in found])
+        named = (*change.ids, *change.former)
+        found = dict.fromkeys(owner for each in named if (owner := self._owner(each)))
+        people = [self._states[pid] for pid in found]
+        # Whoever shares an address or a device with another customer is not that customer.
+        person = self._one_of([one for one in people if not two_customers(one.identifiers, named)])
         if person is None:
             pid = new_person_id(self._random)
             person = self._states[pid] = Person(pid, True)

@@ -14,10 +14,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bidder import capping
+from bidder.capping.first import first_ledger
 from bidder.capping.ledger import RECORD_BYTES as LEDGER_BYTES
 from bidder.crm.activity import RECORD_BYTES
 from bidder.crm.batch import Written
-from bidder.crm.contacts import first_ledger
 from bidder.crm.deriving import derived, last_heard
 from bidder.crm.sorting import Slice
 from bidder.crm.writing import MATCHED, Writer

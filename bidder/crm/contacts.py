@@ -1,15 +1,12 @@
 """What was sent to people, as their ledgers keep it? Caps count messages beside our ads."""
 
-from collections.abc import Sequence
-from struct import Struct as Layout
-
 import numpy as np
 import numpy.typing as npt
 
 from bidder.capping import Channel
 from bidder.capping import Kind as Touch
-from bidder.capping.ledger import KEEP_SECONDS, MAX_RECORDS
-from bidder.capping.ledger import RECORD_BYTES as LEDGER_BYTES
+from bidder.capping.first import RECORD_DTYPE
+from bidder.capping.ledger import KEEP_SECONDS
 from bidder.crm.activity import RECORD_BYTES, Kind
 
 Numbers = npt.NDArray[np.int64]
@@ -18,16 +15,6 @@ CHANNELS = {
     Kind.SMS_SENT: Channel.SMS,
     Kind.PUSH_SENT: Channel.PUSH,
 }
-LEDGER_DTYPE = np.dtype(
-    [
-        ("time", "<u4"), ("what", "u1"), ("specificity", "u1"), ("hold", "<u2"),
-        ("advertiser", "<u4"), ("campaign", "<u4"), ("line_item", "<u4"), ("creative", "<u4"),
-        ("page", "<u4"), ("key", "<u8"),
-    ]
-)  # fmt: skip
-assert LEDGER_DTYPE.itemsize == LEDGER_BYTES
-_HEADER = Layout("<BxHIII")
-"""Of a ledger (`bidder.capping.ledger`): layout 1, no totals, its version, nothing folded."""
 
 
 def contacts(
@@ -40,7 +27,7 @@ def contacts(
     recent = records["time"].astype(np.int64) > now - KEEP_SECONDS + 86400
     chosen = np.flatnonzero(np.isin(records["kind"], [int(kind) for kind in CHANNELS]) & recent)
     sent = records[chosen]
-    ledger = np.zeros(len(sent), LEDGER_DTYPE)
+    ledger = np.zeros(len(sent), RECORD_DTYPE)
     ledger["time"], ledger["advertiser"] = sent["time"], sent["advertiser"]
     for kind, channel in CHANNELS.items():
         ledger["what"][sent["kind"] == kind] = Touch.IMPRESSION | channel << 4
@@ -59,15 +46,3 @@ def contact_keys(sent: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         mixed = mixed ^ (mixed >> np.uint64(31))
     return mixed
-
-
-def first_ledger(sent: Sequence[bytes], now: int) -> bytes:
-    """The ledger of somebody who had none, to whom these messages were sent.
-
-    What the script `ledger` would write for it, at a sixth of its price in the store. Empty where
-    that would fold some of them: then it must be asked.
-    """
-    once = dict.fromkeys(sent)
-    if not once or len(once) > MAX_RECORDS:
-        return b""
-    return _HEADER.pack(1, 0, now, 0, 0) + b"".join(once)

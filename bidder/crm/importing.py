@@ -16,17 +16,19 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
 from msgspec import Struct
 
 from bidder.crm.batch import Written
 from bidder.crm.blocks import Unreadable
 from bidder.crm.bulk import write
 from bidder.crm.crew import Crew
+from bidder.crm.csvrows import BLOCK_BYTES
 from bidder.crm.gathering import Gathered
 from bidder.crm.mapping import Mapping, format_of
 from bidder.crm.sorting import Slice, Sorted
 from bidder.crm.taking import Taker, Tally
-from bidder.crm.writing import Writer
+from bidder.crm.writing import Retention, Writer
 from bidder.store import keys
 from bidder.store.links import Links
 
@@ -35,6 +37,11 @@ BATCH = 4000
 IN_FLIGHT = 4
 ROUND_EVENTS = 16_000_000
 """Records gathered before they are written: half a gigabyte."""
+ORDER = 1
+"""To be raised with each change of how people are numbered or sorted: an import that was stopped
+before it begins anew, since its first batches are other ones now."""
+LONGEST_PAUSE = 7 * 86400
+"""Seconds. An import that was begun longer ago begins anew: it would write by too old a clock."""
 Progress = Callable[[str, int, int], None]
 """Gets what is being done, how far it is, and how far it goes."""
 
@@ -73,20 +80,22 @@ class Rejects:
 
 
 class Checkpoint:
-    """How many batches of this very import are done."""
+    """How many batches of this very import are done, and as of when it judges what it reads."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, now: int) -> None:
         self._path = path
         try:
-            self.done = int(json.loads(path.read_text())["done"])
+            noted = json.loads(path.read_text())
+            done, began = int(noted["done"]), int(noted["now"])
         except (OSError, ValueError, KeyError, TypeError):
-            self.done = 0
+            done, began = 0, now
+        self.done, self.now = (done, began) if began > now - LONGEST_PAUSE else (0, now)
 
     def save(self, done: int) -> None:
         """Note it, atomically."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         made = self._path.with_suffix(".new")
-        made.write_text(json.dumps({"done": done}))
+        made.write_text(json.dumps({"done": done, "now": self.now}))
         made.replace(self._path)
 
     def finished(self) -> None:
@@ -94,9 +103,11 @@ class Checkpoint:
         self._path.unlink(missing_ok=True)
 
 
-def fingerprint(mapping: Mapping, files: Sequence[Path]) -> str:
-    """What makes two imports the same one: the mapping, and the files as they are."""
-    parts = [mapping.model_dump_json()]
+def fingerprint(mapping: Mapping, files: Sequence[Path], retention: Retention) -> str:
+    """What makes two imports the same one, batch by batch: the mapping, the files as they are, how
+    long things are kept, and how this code cuts and sorts."""
+    parts = [mapping.model_dump_json(), str(msgspec.to_builtins(retention))]
+    parts.append(f"{ORDER} {BLOCK_BYTES} {ROUND_EVENTS} {BATCH}")
     for path in files:
         state = path.stat()
         parts.append(f"{path.absolute()}\0{state.st_size}\0{state.st_mtime_ns}")
@@ -115,8 +126,9 @@ async def import_files(
 ) -> Imported:
     """Import these files. A file that cannot be read is a problem, and the others are imported.
 
-    `taker` says what they mean. With a `crew` its processes read and write. Raises
-    `StoreUnavailable`; what was written before stays, and importing again goes on there.
+    `taker` says what they mean, as of the checkpoint's `now`. With a `crew` its processes read and
+    write. Raises `StoreUnavailable`; what was written before stays, and importing again goes on
+    there.
     """
     mapping, now = taker.mapping, taker.now
     gathered = Gathered(mapping, crew.read if crew is not None else taker.read_all, rejects)

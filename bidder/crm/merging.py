@@ -44,12 +44,17 @@ class Lives(Struct, frozen=True):
     ledger: int
 
 
+def two_customers(mine: Iterable[Identifier], theirs: Iterable[Identifier]) -> bool:
+    """Whether the company gave these people different ids, so that nothing makes them one."""
+    ours = {value for source, value in mine if source == ONE_OWNER}
+    others = {value for source, value in theirs if source == ONE_OWNER}
+    return bool(ours and others) and ours.isdisjoint(others)
+
+
 def why_apart(mine: Iterable[Identifier], theirs: Iterable[Identifier]) -> str:
     """Why two people must not become one; empty if they may."""
     mine, theirs = set(mine), set(theirs)
-    ours = {value for source, value in mine if source == ONE_OWNER}
-    others = {value for source, value in theirs if source == ONE_OWNER}
-    if ours and others and not ours & others:
+    if two_customers(mine, theirs):
         return "they are two customers of the company"
     if len(mine | theirs) > MAX_IDENTIFIERS:
         return f"together they have more than {MAX_IDENTIFIERS} identifiers"

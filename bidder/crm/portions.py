@@ -19,7 +19,7 @@ from bidder.crm.csvrows import BLOCK_BYTES, MAX_JOINED_LINES, MAX_ROW_BYTES, Lay
 TAIL_BYTES = 1 << 18
 """So much of the end of a portion usually tells where to cut."""
 _QUOTE, _NEWLINE = ord('"'), ord("\n")
-GIVE_UP_BYTES = 4 * BLOCK_BYTES
+GIVE_UP_BYTES = 64 << 20
 """So long a stretch where every few lines have an odd number of quotes is cut anywhere."""
 
 

@@ -24,7 +24,7 @@ from bidder.crm.activity import (
 )
 from bidder.crm.batch import ABSENT, Batch, Change, Person, Written, grown, told_profile
 from bidder.crm.deriving import derived, fresh, last_heard
-from bidder.crm.merging import Lives, merge
+from bidder.crm.merging import Lives, merge, two_customers
 from bidder.crm.segments import Segments
 from bidder.people.identity import Identifier
 from bidder.people.loading import decode_identifiers, followed
@@ -126,6 +126,7 @@ class Writer:
         states = {
             person.pid: person for person in await self._states([Person(p, False) for p in pids])
         }
+        await self._settle(owners, states)
         batch = Batch(owners, states, self.random, written)
         for change in changes:
             batch.add(change)
@@ -157,6 +158,21 @@ class Writer:
                 if buried.intersection((*change.ids, *change.former))
             }
         return owners, erased
+
+    async def _settle(self, owners: dict[Identifier, str], states: dict[str, Person]) -> None:
+        """See to identifiers that were taken for people who do not list them.
+
+        Of somebody of whom nothing is written yet they say who that will be. Those that another
+        customer was quicker to be written under are free again.
+        """
+        unwritten = {pid for pid, person in states.items() if not person.identifiers}
+        for each, pid in owners.items():
+            if pid in unwritten:
+                states[pid].identifiers.append(each)
+        lost = [each for each, pid in owners.items() if _is_others(each, states[pid])]
+        for each in lost:
+            del owners[each]
+        await self.links.bulk([("DEL", keys.identifier(*each)) for each in lost])
 
     async def buried(self, identifiers: list[Identifier]) -> set[Identifier]:
         """Which of these were erased."""
@@ -304,6 +320,12 @@ class _Ready(Struct):
     records: bytes
     until: int
     profile_bytes: bytes = b""
+
+
+def _is_others(identifier: Identifier, person: Person) -> bool:
+    """Whether it can only be another customer's than this person."""
+    listed = person.identifiers
+    return identifier not in listed and two_customers([identifier], listed)
 
 
 def _count(ready: _Ready, written: Written) -> None:

@@ -141,7 +141,7 @@ def _did(
             rows.append((write.say(key), day(time, write)))
     if profile.orders:
         rows.append((write.say("known.orders"), str(profile.orders)))
-    if profile.spent_micros:
+    if profile.spent_micros > 0:
         rows.append((write.say("known.spent"), _spent(write, held, advertisers)))
     if profile.stage:
         rows.append((write.say("known.stage"), escape(stage(profile.stage, write.language))))
@@ -203,7 +203,9 @@ def _spent(write: Writer, held: Everything, advertisers: Mapping[str, Advertiser
     if not any(micros > 0 for micros in sums.values()):  # all that is held is the sum itself
         every = set(currencies.values())
         sums = {every.pop() if len(every) == 1 else "": held.profile.spent_micros}
-    shown = [amount(sums[currency], write, currency) for currency in sorted(sums) if sums[currency]]
+    shown = [
+        amount(micros, write, currency) for currency, micros in sorted(sums.items()) if micros > 0
+    ]
     return shown[0] if len(shown) == 1 else write.items(shown)
 
 

@@ -40,6 +40,11 @@ def _cannot_serve(reply: Any) -> bool:
     return isinstance(reply, hiredis.ReplyError) and str(reply).startswith(_CANNOT_SERVE)
 
 
+def _has_refusals(reply: Any) -> bool:
+    """Whether these are replies to commands sent together, of which the server refused some."""
+    return isinstance(reply, list) and any(map(_cannot_serve, reply))
+
+
 def into(future: asyncio.Future[Any]) -> Receiver:
     """A receiver that makes the reply the future's result, unless who waited has gone."""
 
@@ -98,7 +103,7 @@ class _Session(asyncio.Protocol):
             if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(_CANNOT_SERVE):
                 breaker.failed()
                 reply = StoreUnavailable(str(reply))
-            elif breaker.failures:
+            elif breaker.failures and not _has_refusals(reply):
                 breaker.succeeded()
             waiting.popleft()(reply)
 
@@ -163,10 +168,10 @@ class Link:
         def together(reply: Any) -> None:
             replies.extend(reply if isinstance(reply, list) else [reply] * count)
             if hiredis.ReplyError in set(map(type, replies)) and any(map(_cannot_serve, replies)):
-                self._breaker.failed()
-                replies[:] = [
-                    StoreUnavailable(str(each)) if _cannot_serve(each) else each for each in replies
-                ]
+                for place, each in enumerate(replies):
+                    if _cannot_serve(each):
+                        self._breaker.failed()
+                        replies[place] = StoreUnavailable(str(each))
             if not done.done():
                 done.set_result(None)
 

@@ -215,9 +215,12 @@ class Links:
         return link
 
     async def _again(self, command: Command, receiver: Receiver) -> None:
+        # By a name in capitals redis-py would turn the reply into what it holds it to mean; so it
+        # stays what a link hands out. To servers both are the same.
+        name = cast(str | bytes, command[0]).lower()
         try:
             async with asyncio.timeout(self._connect_timeout):
-                reply = await self._client.execute_command(*command)
+                reply = await self._client.execute_command(name, *command[1:])
         except ResponseError as error:
             # Refused: by the Cluster, which is the store's fault, or for what was asked.
             cluster = isinstance(error, ClusterError)

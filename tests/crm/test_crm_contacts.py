@@ -1,17 +1,15 @@
-"""What was sent to people is in their ledgers: the first one is what the script would write."""
+"""What was sent to people is in their ledgers."""
 
 from collections.abc import Callable
 from random import Random
 
-import pytest
-
 from bidder import capping
-from bidder.capping import Ledger
-from bidder.capping.ledger import MAX_RECORDS
+from bidder.capping import Channel, Ledger
+from bidder.capping import Kind as Touch
 from bidder.capping.ledger import RECORD_BYTES as LEDGER_BYTES
 from bidder.crm.activity import Kind, opened, record
 from bidder.crm.bulk import write
-from bidder.crm.contacts import contacts, first_ledger
+from bidder.crm.contacts import contacts
 from bidder.crm.sorting import Slice
 from bidder.crm.writing import Writer
 from bidder.ids import hash32, to_text
@@ -34,21 +32,6 @@ def sent(*hours_ago: int) -> tuple[bytes, list[bytes]]:
     return records, [raw[at : at + LEDGER_BYTES] for at in range(0, len(raw), LEDGER_BYTES)]
 
 
-@pytest.mark.parametrize("hours", [(1,), (5, 4, 3), (9, 9, 2), tuple(range(1, 129))])
-async def test_a_first_ledger_is_what_the_script_writes(
-    links: Links, hours: tuple[int, ...]
-) -> None:
-    rows = sent(*hours)[1]
-    await capping.absorb_all(Scripts(links), [("somebody", rows)], NOW, YEAR)
-    (written,) = await links.bulk([("GET", keys.ledger("somebody"))])
-    assert first_ledger(rows, NOW) == written
-
-
-def test_what_must_be_folded_is_left_to_the_script() -> None:
-    assert first_ledger(sent(*range(1, MAX_RECORDS + 2))[1], NOW) == b""
-    assert first_ledger([], NOW) == b""
-
-
 async def test_a_ledger_made_meanwhile_is_added_to(
     links: Links, writer_on: Callable[..., Writer]
 ) -> None:
@@ -63,5 +46,11 @@ async def test_a_ledger_made_meanwhile_is_added_to(
     )  # fmt: skip
     assert (await write(writer, people, NOW)).new == 1
     (ledger,) = await links.bulk([("GET", keys.ledger(person))])
-    times = sorted(each.time for each in Ledger(ledger, NOW).records())
-    assert times == [NOW - 3600 * ago for ago in (4, 3, 2)]
+    found = sorted(
+        (each.time, each.kind, each.channel, each.advertiser)
+        for each in Ledger(ledger, NOW).records()
+    )
+    assert found == [
+        (NOW - 3600 * ago, Touch.IMPRESSION, channel, SHOP)
+        for ago, channel in ((4, Channel.EMAIL), (3, Channel.SMS), (2, Channel.EMAIL))
+    ]

@@ -176,6 +176,15 @@ def test_no_cut_is_made_inside_a_quoted_field() -> None:
         assert not any(line.count(b'"') % 2 for line in before[-50:] if cut < len(text) - 4), cut
 
 
+def test_long_texts_are_not_cut_inside_quotes_before_much_was_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = (b'"' + b"x" * 99_999 + b"\n") * 200
+    assert _safe_cut(text) == 0, "20 MB"
+    monkeypatch.setattr(portions, "GIVE_UP_BYTES", len(text) - 1)
+    assert _safe_cut(text) == len(text)
+
+
 def test_several_processes_read_the_same_as_one(
     mapping: Mapping, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from bidder.capping import Ledger
 from bidder.crm.activity import Keep, opened
@@ -22,7 +23,7 @@ from bidder.crm.pseudonyms import Pseudonyms
 from bidder.crm.retailer import make
 from bidder.crm.segments import Segments
 from bidder.crm.taking import Taker
-from bidder.crm.writing import Writer
+from bidder.crm.writing import Retention, Writer
 from bidder.people.identity import Identifier
 from bidder.people.showing import find
 from bidder.store import keys
@@ -33,6 +34,7 @@ from bidder.yamlfiles import InvalidFile
 
 NOW, YEAR = 1_795_000_000, 396 * 86400
 KEEP = Keep(YEAR, YEAR, YEAR)
+RETENTION = Retention(profile=YEAR, identifier=YEAR, ledger=YEAR, match=YEAR, records=KEEP)
 CONFIG = Path(__file__).parents[2] / "config"
 MAPPING = """
 advertiser: maison-lumen
@@ -92,18 +94,23 @@ Run = Callable[..., "asyncio.Future[Imported]"]
 @pytest.fixture
 def run(links: Links, writer_on: Callable[..., Writer], tmp_path: Path) -> Run:
     async def importing(
-        files: list[Path], mapping: Path | None = None, writer: Writer | None = None
+        files: list[Path],
+        mapping: Path | None = None,
+        writer: Writer | None = None,
+        now: int = NOW,
     ) -> Imported:
         meaning = load(mapping or tmp_path / "mapping.yaml")
+        same = fingerprint(meaning, files, RETENTION)
+        checkpoint = Checkpoint(tmp_path / f"{same}.json", now)
         rejects = Rejects(tmp_path / "rejected.csv")
         try:
             return await import_files(
                 links,
                 writer or writer_on(links),
-                Taker(meaning, Pseudonyms([b"k" * 32]), KEEP, NOW),
+                Taker(meaning, Pseudonyms([b"k" * 32]), KEEP, checkpoint.now),
                 files,
                 rejects,
-                Checkpoint(tmp_path / f"{fingerprint(meaning, files)}.json"),
+                checkpoint,
             )
         finally:
             rejects.close()
@@ -179,6 +186,22 @@ async def test_the_order_of_the_files_does_not_matter(
     assert sorted(one.identifiers) == sorted(other.identifiers)
 
 
+async def test_a_later_file_makes_no_two_customers_one(
+    links: Links, files: list[Path], run: Run, tmp_path: Path
+) -> None:
+    await run(files)
+    later = tmp_path / "contacts-2.csv"
+    shared = "C-NEW,jo.secret@example.com,,m-9,1,2026-01-02,oui,,"
+    later.write_text(f"{CONTACTS.splitlines()[0]}\n{shared}\n")
+    result = await run([later])
+    assert (result.written.new, result.written.kept_apart) == (1, 1)
+    one, new = [await find(links, f"buyeruid.demo:{name}") for name in ("m-1", "m-9")]
+    assert one is not None
+    assert new is not None
+    assert one.id != new.id
+    assert (one.profile.opted_out, new.profile.opted_out) == (False, True)
+
+
 async def test_no_plain_name_is_stored_or_logged(
     links: Links, files: list[Path], run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -218,11 +241,35 @@ async def test_an_import_that_was_stopped_goes_on_where_it_was(
     monkeypatch.setattr(writer, "buried", failing)
     with pytest.raises(StoreUnavailable):
         await run(files, mapping, writer)
-    rest = await run(files, mapping)
+    rest = await run(files, mapping, now=NOW - YEAR)  # by that clock all lies in the future
     assert 0 < rest.skipped < 6
     assert await _sums(links) == expected
     assert whole.tally == rest.tally
     assert not _notes(tmp_path), "the note is gone when all is done"
+
+
+def test_a_stopped_import_keeps_its_clock_for_a_week(tmp_path: Path) -> None:
+    path = tmp_path / "note.json"
+    path.write_text('{"done": 5}')  # as it was written once
+    first = Checkpoint(path, NOW)
+    assert (first.done, first.now) == (0, NOW)
+    first.save(3)
+    for now, expected in ((NOW + 3600, (3, NOW)), (NOW + 8 * 86400, (0, NOW + 8 * 86400))):
+        found = Checkpoint(path, now)
+        assert (found.done, found.now) == expected
+
+
+def test_an_import_in_another_order_is_another_one(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meaning = load(tmp_path / "mapping.yaml")
+    found = [fingerprint(meaning, files, RETENTION)]
+    assert fingerprint(meaning, files, RETENTION) == found[0]
+    found.append(fingerprint(meaning, files, replace(RETENTION, records=Keep(1, YEAR, YEAR))))
+    for name in ("ORDER", "BLOCK_BYTES", "ROUND_EVENTS", "BATCH"):
+        monkeypatch.setattr(f"bidder.crm.importing.{name}", 7)
+        found.append(fingerprint(meaning, files, RETENTION))
+    assert len(set(found)) == 6
 
 
 def _notes(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+import pytest
 from msgspec.structs import replace
 
 from bidder.capping import Ledger
@@ -154,6 +155,53 @@ async def test_two_customers_on_one_device_stay_two(
     written = await writer.write([Change((other, PHONE), did(Kind.VISIT))], NOW)
     assert written.kept_apart
     assert (await held(links, CUSTOMER)).id != (await held(links, other)).id
+
+
+async def test_a_new_customer_is_not_the_one_who_has_their_address(
+    links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    other, address = ("crm", "c-2"), ("email", "shared")
+    writer = writer_on(links)
+    await writer.write([Change((CUSTOMER, address), did(Kind.VISIT, 9))], NOW)
+    changes = [
+        Change((address, other), did(Kind.PURCHASE), told=Profile(opted_out=True)),
+        Change((other, PHONE)),
+        Change((address,), did(Kind.BASKET)),
+    ]
+    written = await writer.write(changes, NOW)
+    one, two = await held(links, CUSTOMER), await held(links, other)
+    assert (one.identifiers, two.identifiers) == ((CUSTOMER, address), (other, PHONE))
+    assert (one.profile.opted_out, two.profile.opted_out) == (False, True)
+    assert one.profile.baskets
+    assert (written.new, written.kept_apart) == (1, 1)
+
+
+@pytest.mark.parametrize("first", ["theirs", "other"])
+async def test_names_taken_but_not_written_under_make_nobody_another_customer(
+    links: Links, writer_on: Callable[..., Writer], first: str
+) -> None:
+    other, address = ("crm", "c-2"), ("email", "shared")
+    await links.bulk([("SET", keys.identifier(*each), "half") for each in (CUSTOMER, address)])
+    changes = [Change((CUSTOMER, PHONE)), Change((other, address))]
+    writer = writer_on(links)
+    await writer.write(changes if first == "theirs" else changes[::-1], NOW)
+    one, two = await held(links, CUSTOMER), await held(links, other)
+    assert one.id == "half"
+    assert address in one.identifiers
+    assert two.identifiers == (other,)
+
+
+async def test_a_name_whose_taker_was_written_as_another_customer_is_free(
+    links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    writer, other = writer_on(links), ("crm", "c-2")
+    await writer.write([Change((CUSTOMER, PHONE))], NOW)
+    first = await held(links, CUSTOMER)
+    await links.bulk([("SET", keys.identifier(*other), first.id)])
+    await writer.write([Change((other, PHONE))], NOW)
+    found = await held(links, other)
+    assert found.id != first.id
+    assert found.identifiers == (other,)
 
 
 async def test_a_sale_is_told_of_once_before_it_is_written(

@@ -225,3 +225,17 @@ async def swapped(links: Links, client: RedisCluster, lua: Path) -> None:
     with pytest.raises(ScriptError):
         await scripts.run("broken", [low], [])
     assert links.to(low) is links._to_node(right[slot(low)]), "redis-py learnt where it is"
+    fields, members = f"{{{low}}}h", f"{{{low}}}s"
+    await links.bulk([("HSET", fields, "a", "1"), ("SADD", members, "x")])
+    for command, reply in (
+        (("SET", low, "3"), b"OK"),
+        (("SET", low, "4", "NX", "GET"), b"3"),
+        (("HGETALL", fields), [b"a", b"1"]),
+        (("SMEMBERS", members), [b"x"]),
+        (("EXPIRE", low, 100), 1),
+    ):
+        assert await links.bulk([command]) == [reply]
+        swap()
+        assert await links.bulk([command]) == [reply], "redirected, it is the same"
+    swap()
+    assert await links.take([low.encode()], [b"4"], [2_000_000_000]) == [b"3"]

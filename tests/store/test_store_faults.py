@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import hiredis
 import pytest
 
 from bidder.store.breaker import Breaker, StoreUnavailable
@@ -142,6 +143,26 @@ async def test_a_store_that_cannot_serve_counts_as_down(
         with pytest.raises(StoreUnavailable, match="OOM"):
             await scripts.run("write", ["k"], ["v"])
     assert frail.breaker.is_open
+
+
+@pytest.mark.parametrize("several", [1, 5])
+async def test_refused_replies_count_though_they_come_together(
+    frail: Links, client: Client, several: int
+) -> None:
+    await client.config_set("maxmemory", 1)
+    commands = [("SET", "k", "v"), ("GET", "k")] * several
+    for _ in range(5 // several):
+        assert not frail.breaker.is_open
+        with pytest.raises(StoreUnavailable, match="OOM"):
+            await frail.bulk(commands)
+    assert frail.breaker.is_open
+
+
+async def test_what_comes_together_and_is_served_closes_the_count(frail: Links) -> None:
+    frail.breaker.failed()
+    with pytest.raises(hiredis.ReplyError):  # of the command, not of the server
+        await frail.bulk([("SET", "k", "v"), ("LPUSH", "k", "v")])
+    assert not frail.breaker.failures
 
 
 async def test_nothing_is_left_waiting_after_close(client: Client, server: EmbeddedStore) -> None:

@@ -61,6 +61,11 @@ async def test_spending_is_told_in_the_currency_of_each_company(
     assert "30.00\u00a0EUR" in page.text
     assert "25.00\u00a0USD" in page.text
     assert "1,234.56" not in page.text
+    more_back = lumen + sold(Kind.REFUND, "harbor-books", 20)  # what it is for is not held any more
+    await links.bulk([("SET", keys.activity(jo), more_back)])
+    page = await site.get("/me")
+    assert "Spent in all30.00\u00a0EUR" in page.text
+    assert "USD" not in page.text
 
 
 async def test_a_code_opens_the_page_once(site: Any, desk: Desk, jo: str) -> None:
