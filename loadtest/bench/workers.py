@@ -42,6 +42,8 @@ class Measured(NamedTuple):
     cpu_us: float
     """Of all its processes, per answered request."""
     p99_ms: float
+    bid_rate: float
+    """Share answered with a bid: a worker that is at its limit sheds the rest."""
     worker_mb: float
     """Unique to a worker, on average; what all share is not in it."""
     supervisor_mb: float
@@ -80,6 +82,7 @@ def measured(folder: Path, workers: int, seconds: float, first: bool) -> Measure
             result.achieved_rps,
             used / result.answered * 1e6,
             result.p99_ms,
+            result.bid_rate,
             sum(own) / len(own),
             psutil.Process(pid).memory_full_info().uss / 1e6,
             sum((each.rss - each.uss) / 1e6 for each in memory) / len(memory),
@@ -130,8 +133,8 @@ def main() -> None:
         rows.append(row)
         print(
             f"{row.workers} workers: {row.rps:,.0f} requests a second, {row.cpu_us:,.0f} µs each,"
-            f" p99 {row.p99_ms:.0f} ms; {row.worker_mb:.0f} MB a worker and {row.shared_mb:.0f}"
-            f" shared, supervisor {row.supervisor_mb:.0f}",
+            f" p99 {row.p99_ms:.0f} ms, {row.bid_rate:.0%} bids; {row.worker_mb:.0f} MB a worker"
+            f" and {row.shared_mb:.0f} shared, supervisor {row.supervisor_mb:.0f}",
             flush=True,
         )
     if given.json:
