@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 from math import exp
 from pathlib import Path
 from random import Random
-from typing import Any, cast
+from typing import cast
 from urllib.parse import parse_qs, urlsplit
 
 import uvloop
@@ -24,7 +24,7 @@ from bidder.answering import Answerer
 from bidder.campaigns.catalogue import Catalogue, Creative
 from bidder.campaigns.rates import load_rates
 from bidder.capping import Parameters
-from bidder.engine import Engine
+from bidder.engine import Engine, Policy
 from bidder.events.files import file_name
 from bidder.events.forgotten import Forgotten
 from bidder.events.log import EventLog
@@ -336,5 +336,5 @@ _CREATIVE = features.NAMES.index("creative")
 _asked: ContextVar[tuple[Market, Request]] = ContextVar("asked")
 
 
-def _patient(policy: Any) -> Any:
-    return policy._replace(store_seconds=PATIENCE_SECONDS, answer_seconds=0.0, no_bid_sample=0.0)
+def _patient(policy: Policy) -> Policy:
+    return replace(policy, store_seconds=PATIENCE_SECONDS, answer_seconds=0.0, no_bid_sample=0.0)
