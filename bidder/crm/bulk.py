@@ -150,23 +150,23 @@ async def _put(
     writer: Writer, people: Slice, named: _Named, new: list[_New], now: int, written: Written
 ) -> set[int]:
     """Write these over nothing; the places of those who were there meanwhile."""
-    names: list[str] = []
-    values: list[bytes] = []
+    rows: list[tuple[_New, str, bytes]] = []
     for each in new:
         encoded = encode_profile(each.profile)
-        names += (keys.profile(each.pid), keys.identifiers(each.pid), keys.activity(each.pid))
-        values += (encoded, _encoder.encode(named.ids[each.place]), each.records)
+        rows.append((each, keys.profile(each.pid), encoded))
+        rows.append((each, keys.identifiers(each.pid), _encoder.encode(named.ids[each.place])))
+        if each.records:
+            rows.append((each, keys.activity(each.pid), each.records))
         written.people += 1
         written.new += 1
         written.records += len(each.records) // RECORD_BYTES
         written.bytes += len(encoded) + len(each.records)
-    filled = [at for at, value in enumerate(values) if value]
     before = await writer.links.take(
-        [names[at].encode() for at in filled],
-        [values[at] for at in filled],
-        [new[at // 3].until for at in filled],
+        [name.encode() for _, name, _ in rows],
+        [value for _, _, value in rows],
+        [each.until for each, _, _ in rows],
     )
-    met = {new[at // 3].place for at, was in zip(filled, before, strict=True) if was is not None}
+    met = {each.place for (each, _, _), was in zip(rows, before, strict=True) if was is not None}
     await _tell_ledgers(writer, people, new, now)
     moved = await writer.reader.get_many([keys.alias(each.pid) for each in new])
     met |= {each.place for each, alias in zip(new, moved, strict=True) if alias is not None}

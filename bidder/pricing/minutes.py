@@ -94,8 +94,7 @@ class Minutes:
             if left:
                 self._back[second] = self._back.get(second, 0) + left
         # What ends before the next sync does not help until then.
-        lasting = now + SYNC_SECONDS + TICK_SECONDS - TOKEN_SECONDS
-        left = sum(left for second, left in self._taken if second > lasting)
+        left = self._left(now + SYNC_SECONDS + TICK_SECONDS)
         least = (BUSY_BIDS if self._demand else 1) * self.dearest_micros
         want = max(int(AHEAD * self._demand), least) - left
         self._demand = 0

@@ -11,12 +11,11 @@ from bidder.privacy.permission import (
     permission,
     permission_from_query,
 )
-from bidder.privacy.sensitive import SENSITIVE, is_sensitive
+from bidder.privacy.sensitive import is_sensitive
 
 __all__ = [
     "ALL",
     "NONE",
-    "SENSITIVE",
     "InvalidConsent",
     "Permission",
     "Reason",

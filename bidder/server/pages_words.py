@@ -7,7 +7,7 @@ sentences and the same names in them.
 from collections.abc import Mapping
 from typing import Literal
 
-from bidder.privacy import SENSITIVE
+from bidder.privacy import is_sensitive
 
 Language = Literal["en", "fr"]
 LANGUAGES: Mapping[Language, str] = {"en": "English", "fr": "Français"}
@@ -299,7 +299,7 @@ _CATEGORIES: Mapping[str, tuple[str, str]] = {
     "IAB23": ("Religion and spirituality", "Religion et spiritualité"),
 }
 """First tier of the IAB Content Taxonomy 1.0."""
-OFFERED = tuple(code for code in _CATEGORIES if code not in SENSITIVE)
+OFFERED = tuple(code for code in _CATEGORIES if not is_sensitive(code))
 """What we ask for. Others that are held nevertheless can be taken off."""
 
 _STAGES: Mapping[str, tuple[str, str]] = {

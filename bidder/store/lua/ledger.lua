@@ -1,5 +1,5 @@
 -- The ledger of one person: the only writer of it, but for the first of somebody new to the CRM
--- (bidder/crm/contacts.py). Layout and folding: bidder/capping/ledger.py.
+-- (bidder/capping/first.py). Layout and folding: bidder/capping/ledger.py.
 --
 -- KEYS[1]  the ledger
 -- KEYS[2]  alias: who this person was merged into. Where there is one, nothing is done
