@@ -72,12 +72,17 @@ def files_of(writer: Path) -> list[LogFile]:
     ]
 
 
-def writers_of(directory: Path) -> list[Path]:
-    """The writers' folders under `directory`, by name; none if it does not exist."""
+def writer_names(directory: Path) -> list[str]:
+    """What the writers' folders under `directory` are called; none if it does not exist."""
     try:
-        return sorted(Path(entry.path) for entry in os.scandir(directory) if entry.is_dir())
+        return sorted([entry.name for entry in os.scandir(directory) if entry.is_dir()])
     except FileNotFoundError:
         return []
+
+
+def writers_of(directory: Path) -> list[Path]:
+    """The writers' folders under `directory`, by name."""
+    return [directory / name for name in writer_names(directory)]
 
 
 def log_files(directory: Path) -> Iterator[LogFile]:

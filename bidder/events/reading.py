@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 
 import msgspec
 
-from bidder.events.files import OFFSETS, LogFile, files_of, log_files, writers_of
+from bidder.events.files import OFFSETS, LogFile, files_of, log_files, writer_names
 from bidder.events.forgotten import Forgotten
 from bidder.events.schema import AnyEvent, decode
 
@@ -163,6 +163,7 @@ class Tail:
         """Lines decoded, and those among them that could not be."""
         self._directory = directory
         self._path = directory / OFFSETS
+        self._temporary = directory / f"{OFFSETS}.tmp"
         self._offsets = load_offsets(directory)
         self._writers: dict[str, _Writer] = {}
         self._turn = 0
@@ -200,12 +201,11 @@ class Tail:
         }
         if offsets == self._offsets:
             return
-        temporary = self._path.with_name(OFFSETS + ".tmp")
-        with temporary.open("wb") as file:
+        with self._temporary.open("wb") as file:
             file.write(msgspec.json.encode(offsets))
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(self._path)
+        self._temporary.replace(self._path)
         self._offsets = offsets
 
     def lag_bytes(self) -> int:
@@ -225,10 +225,10 @@ class Tail:
                 _close(followed)
 
     def _relist(self) -> None:
-        paths = {path.name: path for path in writers_of(self._directory)}
-        for name, path in paths.items():
+        # By name: this runs at every poll, and a new Path leaves its mark among interned strings.
+        for name in writer_names(self._directory):
             if name not in self._writers:
-                self._writers[name] = _Writer(path)
+                self._writers[name] = _Writer(self._directory / name)
         for writer in self._writers.values():
             writer.relist(self._offsets)
 
