@@ -10,6 +10,7 @@ from bidder import ids
 from bidder.campaigns.catalogue import Creative, LineItem
 from bidder.choice import Choice
 from bidder.creatives import native
+from bidder.creatives.fit import size_name
 from bidder.creatives.markup import Urls, banner
 from bidder.events.schema import BidEvent, GhostEvent
 from bidder.exchanges.profile import Exchange
@@ -36,7 +37,6 @@ class Offered(Struct, frozen=True, gc=False):
     hold: Hold
     person: str
     """Empty for nobody."""
-    page: int
     hold_seconds: int
     """How long the ledger keeps the place."""
 
@@ -46,13 +46,14 @@ class Source(Struct, frozen=True, gc=False):
 
     offer: Opportunity
     exchange: Exchange
-    exchange_id: int
     permission: Permission
     now: float
     model: str
     """Version of the models."""
     shading: Shader
     """What the prices rest on."""
+    page: int
+    """The page view, as the ledger knows it; 0 = unknown."""
 
 
 class Answerer:
@@ -158,7 +159,6 @@ def record(source: Source, offered: Offered) -> BidEvent:
     """The log's line about a bid that was sent, with the features it was scored on."""
     choice, offer, known = offered.choice, source.offer, bool(offered.person)
     candidate, scored = choice.candidate, choice.scored
-    width, height = candidate.size
     return BidEvent(
         time=source.now,
         bid_id=ids.to_text(offered.bid_id),
@@ -174,7 +174,7 @@ def record(source: Source, offered: Offered) -> BidEvent:
         rate=1 / candidate.rate,
         first_price=choice.market.auction == 1,
         floor_cpm_micros=choice.market.floor_micros,
-        size=f"{width}x{height}" if width else "native",
+        size=size_name(candidate.size),
         deal=choice.market.deal.id if choice.market.deal else "",
         person=offered.person,
         p_click=scored.estimate.p_click,
@@ -221,7 +221,7 @@ def _seal(source: Source, offered: Offered) -> Sealed:
     campaign = item.campaign
     return Sealed(
         bid_id=offered.bid_id,
-        exchange=source.exchange_id,
+        exchange=source.exchange.id32,
         advertiser=campaign.advertiser.id32,
         campaign=campaign.id32,
         line_item=item.id32,
@@ -234,7 +234,7 @@ def _seal(source: Source, offered: Offered) -> Sealed:
         day=(date.fromisoformat(offered.hold.day) - EPOCH).days,
         hold_seconds=offered.hold_seconds,
         person=offered.person,
-        page=offered.page,
+        page=source.page,
         test=source.offer.test,
         measure=source.permission.measure and source.permission.target,
         url=creative.click_url,

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from bidder import capping
 from bidder.campaigns.catalogue import LineItem
 from bidder.choice import Asker, Candidate, Choice, Contender, Market, Scored
+from bidder.creatives.fit import size_name
 from bidder.exchanges.profile import Exchange
 from bidder.ids import hash32
 from bidder.money import MICROS
@@ -57,6 +58,8 @@ class Chooser:
         self.rows_scored = 0
         self.cut = 0
         """Candidates left out because there were more than `MAX_CANDIDATES`."""
+        self.page = hash32(offer.transaction_id) if offer.transaction_id else 0
+        """The page view, as the ledger knows it; 0 = unknown."""
         self.ghosts: list[Choice] = []
         """The bids that would have been made if the person were not in a control group."""
         self._serving = serving
@@ -90,8 +93,7 @@ class Chooser:
         most one slot of a request.
         """
         choices: list[Choice] = []
-        page = page_of(self._offer)
-        taken = self._ledger.advertisers_on(page) if page else set()
+        taken = self._ledger.advertisers_on(self.page)
         latest: Choice | None = None  # not yet in the ledger: often nothing follows that asks
         for slot, mask in zip(self._offer.slots, masks, strict=True):
             if not mask:
@@ -227,10 +229,8 @@ class Chooser:
     def _cell(self, market: Market, size: tuple[int, int]) -> tuple[str, str, str, str, int]:
         """Where the win rate of this auction is looked up."""
         deal = market.deal.id if market.deal is not None else ""
-        width, height = size
-        name = f"{width}x{height}" if width else "native"
         hour = self._now // 3600 % 24
-        return self._exchange.name, self._currency, deal, name, hour
+        return self._exchange.name, self._currency, deal, size_name(size), hour
 
     def _drawn(self, choice: Choice) -> Choice:
         """The choice with its chance to win; a few prices are drawn anew, to learn from."""
@@ -366,11 +366,6 @@ class Chooser:
 def _short(micros: int, market: Market, scored: bool) -> Short:
     deal = market.deal.id if market.deal is not None else ""
     return Short(micros, market.floor_micros, deal, scored)
-
-
-def page_of(offer: Opportunity) -> int:
-    """The page view, as the ledger knows it; 0 = unknown."""
-    return hash32(offer.transaction_id) if offer.transaction_id else 0
 
 
 def _most(contender: Contender) -> int:

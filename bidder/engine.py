@@ -13,11 +13,11 @@ from bidder import answering, capping, ids, metrics, people
 from bidder.answering import Answerer, Offered, Source
 from bidder.capping import Ledger, Reservation
 from bidder.choice import Asker, Choice
-from bidder.choosing import Chooser, page_of
+from bidder.choosing import Chooser
+from bidder.creatives.fit import size_name
 from bidder.events.log import EventLog
 from bidder.events.schema import NoBidEvent
 from bidder.exchanges.profile import Exchange
-from bidder.ids import hash32
 from bidder.metrics import Metrics
 from bidder.openrtb.opportunity import Opportunity
 from bidder.person import NOBODY, Person, silent
@@ -145,10 +145,8 @@ class Engine:
         self._metrics.inc(metrics.ROWS_SCORED, by=chooser.rows_scored)
         if chooser.cut:
             self._metrics.inc(metrics.CANDIDATES_CUT, by=chooser.cut)
-        source = Source(
-            offer, exchange, hash32(exchange.name), allowed, now, serving.scorer.version,
-            serving.shader,
-        )  # fmt: skip
+        version = serving.scorer.version
+        source = Source(offer, exchange, allowed, now, version, serving.shader, chooser.page)
         self._haunt(source, chooser.ghosts, person.id)
         if not choices:
             return _no(chooser.reason)
@@ -206,7 +204,7 @@ class Engine:
             country=offer.country,
             device=offer.device,
             domain=offer.domain or offer.bundle,
-            size=f"{sizes[0][0]}x{sizes[0][1]}" if sizes else "",
+            size=size_name(sizes[0]) if sizes else "",
         )
 
     async def _read(
@@ -227,7 +225,6 @@ class Engine:
     ) -> list[Offered]:
         """The choices that there is money for, each with its bid id and its money set aside."""
         offer, exchange, now = source.offer, source.exchange, source.now
-        page = page_of(offer)
         offered = []
         for choice in choices:
             # As the applier will, from the rate in the token.
@@ -241,7 +238,7 @@ class Engine:
             if hold is not None:
                 bid_id = ids.new_bid_id(now, self._random)
                 who = person.id if asker.known else ""
-                offered.append(Offered(choice, bid_id, hold, who, page, lasts))
+                offered.append(Offered(choice, bid_id, hold, who, lasts))
         return offered
 
     async def _claim(
@@ -250,12 +247,12 @@ class Engine:
         """Those whose place in the person's ledger is now reserved; the others' money is freed."""
         if source.offer.test or not asker.known:
             return offered
-        now = int(source.now)
+        now, page = int(source.now), source.page
         ours = {ids.bid_key(one.bid_id) for one in offered}
         reservations = [
             Reservation(
-                one.choice.reservation(now, one.hold_seconds, one.page, ids.bid_key(one.bid_id)),
-                _still_allowed(one.choice, one.page, ours),
+                one.choice.reservation(now, one.hold_seconds, page, ids.bid_key(one.bid_id)),
+                _still_allowed(one.choice, page, ours),
             )
             for one in offered
         ]

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from bidder.campaigns.catalogue import Catalogue, Creative, LineItem
 from bidder.capping import Parameters, Rule, rules
 from bidder.exchanges.profile import Exchange
-from bidder.ids import hash32
 from bidder.money import Rates, UnknownRate
 from bidder.pricing.market import NOTHING, Learnt
 from bidder.scoring.model import Scorer
@@ -35,7 +34,7 @@ class Serving:
         self.catalogue = catalogue
         self.line_items = catalogue.line_items
         self.exchanges = exchanges
-        self.exchanges_by_id = {hash32(name): exchange for name, exchange in exchanges.items()}
+        self.exchanges_by_id = {each.id32: each for each in exchanges.values()}
         self.scorer = scorer
         self.intrusion = intrusion
         self.shader, self.traffic = learnt

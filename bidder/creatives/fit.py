@@ -20,6 +20,12 @@ XHTML_BANNER, JAVASCRIPT, IFRAME = 2, 3, 4
 """Banner ad types (AdCOM 1.0 "Creative Subtypes - Display", `banner.btype`)."""
 
 
+@lru_cache(maxsize=4096)
+def size_name(size: Size) -> str:
+    """A size as logs and win rates name it: ``300x250``, or ``native``."""
+    return f"{size[0]}x{size[1]}" if size[0] else "native"
+
+
 def fits(
     creative: Creative,
     advertiser: Advertiser,

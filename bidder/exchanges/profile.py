@@ -10,7 +10,9 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, Literal
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
+from bidder.ids import hash32
 from bidder.openrtb.macros import AUCTION_PRICE
 from bidder.openrtb.prices import PLAIN, PriceFormat
 from bidder.openrtb.response import MAX_CRID_BYTES
@@ -67,6 +69,11 @@ class Exchange(Struct, frozen=True):
     """Native markup always has the root object `native`, even where the request has none."""
     extra: Mapping[str, Any] = {}
     """Constant fields of every bid's `ext`."""
+    id32: int = 0
+    """32-bit id of the name: worked out, never given."""
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "id32", hash32(self.name))
 
     def deadline(self, arrival: float, tmax_ms: int | None) -> float:
         """When our answer must leave, on the clock of `arrival` (seconds, the first byte)."""

@@ -6,7 +6,6 @@ holds, per role and feature, a table from bucket to smoothed rate, and `Encoding
 the buckets' place between row and trees. A bucket that training never saw has the average rate.
 """
 
-import ctypes
 from collections.abc import Mapping
 from math import isfinite
 
@@ -14,8 +13,6 @@ from msgspec import Struct
 
 from bidder.scoring import features
 from bidder.scoring.features import Row
-
-_BYTES = ctypes.sizeof(features.new_row())
 
 
 class Rates(Struct, frozen=True):
@@ -44,16 +41,22 @@ class Encoding:
             for name, table in tables.items()
         ]  # fmt: skip
         self._row = features.new_row()
+        self._encoded = _numbers(self._row)
 
     def apply(self, row: Row) -> Row:
         """`row` with rates in the place of buckets; overwritten by the next call."""
         if not self._tables:
             return row
-        encoded = self._row
-        ctypes.memmove(encoded, row, _BYTES)
+        given, encoded = _numbers(row), self._encoded
+        encoded[:] = given
         for column, rate_of, average in self._tables:
-            encoded[column] = rate_of(row[column], average)
-        return encoded
+            encoded[column] = rate_of(given[column], average)
+        return self._row
+
+
+def _numbers(row: Row) -> "memoryview[float]":
+    """The numbers of a row, which ctypes itself hands out at twice the price."""
+    return memoryview(row).cast("B").cast("d")
 
 
 PLAIN = Encoding({})

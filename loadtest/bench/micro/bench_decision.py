@@ -18,7 +18,7 @@ from bidder.choice import Asker, Choice
 from bidder.choosing import Chooser
 from bidder.engine import audience, candidates, permitted
 from bidder.exchanges.profile import Exchange
-from bidder.ids import hash32, new_bid_id
+from bidder.ids import new_bid_id
 from bidder.notices.tokens import Audience, Sealed, Tokens
 from bidder.openrtb.opportunity import Opportunity
 from bidder.people.reading import decode_profile, encode_profile
@@ -96,13 +96,12 @@ def _choose(serving: Serving, asked: Asked) -> list[Choice]:
 
 
 def _source(serving: Serving, asked: Asked) -> Source:
-    number = hash32(EXCHANGE.name)
-    return Source(asked.offer, EXCHANGE, number, asked.allowed, NOW, "bench", serving.shader)
+    return Source(asked.offer, EXCHANGE, asked.allowed, NOW, "bench", serving.shader, 1)
 
 
 def _offered(choice: Choice) -> Offered:
     hold = Hold("holder", DAY, 1000, "1:bench", NOW + 900)
-    return Offered(choice, new_bid_id(NOW, Random(2)), hold, "AAAAAAAAAAAAAAAA", 1, 900)
+    return Offered(choice, new_bid_id(NOW, Random(2)), hold, "AAAAAAAAAAAAAAAA", 900)
 
 
 def bench_permit(benchmark: Timed, made: Made) -> None:
