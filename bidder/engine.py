@@ -130,7 +130,10 @@ class Engine:
         if not any(masks):
             return _no(reason)
 
-        asking = await self._read(offer, exchange, allowed, answer_by, int(now))
+        asking = await seen(
+            self._reader, offer, exchange, allowed, self.policy.identifiers,
+            min(answer_by - self._clock(), self.policy.store_seconds), int(now),
+        )  # fmt: skip
         person = asking.person
         lap("read")
         masks = audience(serving, masks, person, now)
@@ -206,19 +209,6 @@ class Engine:
             domain=offer.domain or offer.bundle,
             size=size_name(sizes[0]) if sizes else "",
         )
-
-    async def _read(
-        self,
-        offer: Opportunity,
-        exchange: Exchange,
-        allowed: Permission,
-        answer_by: float,
-        now: int,
-    ) -> Seen:
-        """Who is asking, waiting for the store no longer than we may."""
-        seconds = min(answer_by - self._clock(), self.policy.store_seconds)
-        order = self.policy.identifiers
-        return await seen(self._reader, offer, exchange, allowed, order, seconds, now)
 
     def _hold(
         self, source: Source, choices: Sequence[Choice], asker: Asker, person: Person

@@ -17,10 +17,8 @@ class Scripts(Protocol):
     def run(
         self, name: str, keys: Sequence[str], args: Arguments, deadline: float | None = None
     ) -> Awaitable[object]:
-        """What the script returned; `deadline` is a time of the event loop's clock."""
-
-    def start(self, name: str, keys: Sequence[str], args: Arguments) -> Awaitable[object]:
-        """As `run`, under way before it is awaited."""
+        """What the script returned, under way before it is awaited; `deadline` is a time of the
+        event loop's clock."""
 
 
 class Reservation(Struct, frozen=True):
@@ -123,7 +121,7 @@ async def absorb_all(
 ) -> None:
     """`absorb` for many (person, records) at once, without a task for each."""
     started = [
-        scripts.start("ledger", _keys(person), _call("absorb", now, ttl_seconds, b"", b"", *rows))
+        scripts.run("ledger", _keys(person), _call("absorb", now, ttl_seconds, b"", b"", *rows))
         for person, rows in people
     ]
     for (person, rows), answer in zip(people, started, strict=True):

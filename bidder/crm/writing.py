@@ -276,7 +276,7 @@ class Writer:
         person = ready.person
         pid = person.pid
         ready.profile_bytes = encode_profile(ready.profile)
-        return self.scripts.start(
+        return self.scripts.run(
             "person",
             (keys.profile(pid), keys.activity(pid), keys.identifiers(pid), keys.alias(pid)),
             (

@@ -52,7 +52,7 @@ class EventLog:
         buffer_bytes: int = 64 << 20,
         rotate_bytes: int = 64 << 20,
         rotate_seconds: float = 3600.0,
-        gather_seconds: float = 0.005,
+        gather_seconds: float = 0.02,
         patience_seconds: float = 2.0,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,

@@ -87,10 +87,7 @@ class Endpoint:
         self._clock = clock
 
     async def answer(self, asked: Question) -> Answer:
-        """The answer to one bid request; never raises, never later than the exchange's limit."""
-        return echoing(await self._answer(asked), asked.headers)
-
-    async def _answer(self, asked: Question) -> Answer:
+        """The answer to one bid request, never later than the exchange's limit."""
         exchange = self._engine.serving.exchanges.get(asked.exchange)
         if exchange is None or not exchange.admits(asked.peer, asked.secret):
             return Answer(404)

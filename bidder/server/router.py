@@ -57,13 +57,17 @@ class Router:
     async def answer(self, request: Request) -> Answer:
         """The answer; never raises."""
         path, _, query = _text(request.target).partition("?")
+        is_bid = path.startswith(BID_PATH)
         try:
-            name, answer = await self._find(request, path, query)
+            if is_bid:
+                name, answer = "bid", await self._bid(request, path)
+            else:
+                name, answer = await self._find(request, path, query)
         except Exception:
             _log.exception("a request could not be answered")
-            name, answer = "failed", Answer(204 if path.startswith(BID_PATH) else 503)
+            name, answer = "failed", Answer(204 if is_bid else 503)
         self.count(name, answer.status)
-        return answer
+        return echoing(answer, request.headers) if is_bid else answer
 
     def refuse(self, status: int, target: str, headers: Mapping[str, str]) -> Answer:
         """The answer to what could not be read whole: too large, cut, or no HTTP at all."""
@@ -75,8 +79,6 @@ class Router:
         self._metrics.inc(metrics.ANSWERS, name, str(status))
 
     async def _find(self, request: Request, path: str, query: str) -> tuple[str, Answer]:
-        if path.startswith(BID_PATH):
-            return "bid", await self._bid(request, path)
         kind = NOTICES.get(path)
         if kind is not None:
             if request.method not in ("GET", "POST", "HEAD"):
@@ -94,7 +96,7 @@ class Router:
 
     async def _bid(self, request: Request, path: str) -> Answer:
         if request.method != "POST":
-            return echoing(Answer(405, headers={"Allow": "POST"}), request.headers)
+            return Answer(405, headers={"Allow": "POST"})
         exchange, _, secret = unquote(path[len(BID_PATH) :]).partition("/")
         return await self._endpoint.answer(
             Question(exchange, secret, request.headers, request.body, request.peer, request.arrival)

@@ -261,29 +261,20 @@ class Scripts:
         self._calls: list[_Call] = []
         self._hurried: list[tuple[float, str, _Future]] = []
 
-    async def run(
-        self,
-        name: str,
-        keys: Sequence[str | bytes],
-        args: Sequence[str | bytes | int],
-        deadline: float | None = None,
-    ) -> Any:
-        """What the script `name` returns for these keys, at least one and all of one hash tag.
-
-        Bytes, int, list or None. Raises `ScriptError` if it fails, KeyError if there is none of the
-        name, and `StoreUnavailable` as `Reader.get_many` does. After `StoreUnavailable` it may have
-        run or may run yet: scripts that are called again must be idempotent.
-        """
-        return await self.start(name, keys, args, deadline)
-
-    def start(
+    def run(
         self,
         name: str,
         keys: Sequence[str | bytes],
         args: Sequence[str | bytes | int],
         deadline: float | None = None,
     ) -> _Future:
-        """As `run`, to be awaited later: for many calls at once, which need no task each."""
+        """What the script `name` returns for these keys, at least one and all of one hash tag.
+
+        It is under way before it is awaited, so many calls at once need no task each. Bytes, int,
+        list or None. Raises `ScriptError` if it fails, KeyError if there is none of the name, and
+        `StoreUnavailable` as `Reader.get_many` does. After `StoreUnavailable` it may have run or
+        may run yet: scripts that are called again must be idempotent.
+        """
         links = self._links
         links.breaker.guard()
         link = links.to(keys[0])

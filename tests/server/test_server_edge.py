@@ -19,7 +19,9 @@ from bidder.metrics import Metrics
 from bidder.openrtb.opportunity import Opportunity
 from bidder.openrtb.request import InvalidRequest
 from bidder.reasons import NoBid
-from bidder.server.edge import Answer, Endpoint, Load, Question, inflate
+from bidder.server.edge import Answer, Endpoint, Load, inflate
+from bidder.server.router import BID_PATH, Request, Router
+from bidder.server.tracking import Tracking
 from bidder.settings import Limits
 
 REQUEST = b'{"id":"r","imp":[{"id":"1","banner":{"w":300,"h":250}}]}'
@@ -72,9 +74,10 @@ class Edge:
         self.cells = Metrics()
         given = Limits(**limits)  # type: ignore[arg-type]
         self.load = Load(given)
-        self.endpoint = Endpoint(
+        endpoint = Endpoint(
             cast(Engine, self.engine), given, self.load, self.cells, lambda: self.engine.now
         )
+        self.router = Router(endpoint, cast(Tracking, None), self.cells)
 
     async def ask(
         self,
@@ -84,8 +87,9 @@ class Edge:
         secret: str = "",
         peer: str = "127.0.0.1",
     ) -> Answer:
-        return await self.endpoint.answer(
-            Question(exchange, secret, headers or Headers(), body, peer, self.engine.now)
+        target = f"{BID_PATH}{exchange}/{secret}" if secret else f"{BID_PATH}{exchange}"
+        return await self.router.answer(
+            Request("POST", target, headers or Headers(), body, peer, self.engine.now)
         )
 
 
@@ -330,3 +334,13 @@ def test_unpacking_returns_or_refuses(body: bytes, encoding: str | None) -> None
     headers = Headers(content_encoding=encoding) if encoding is not None else Headers()
     with suppress(InvalidRequest):
         assert len(inflate(body, headers, 100_000)) <= 100_000
+
+
+@given(st.data())
+def test_a_damaged_body_is_refused_or_read_as_it_was(data: st.DataObject) -> None:
+    whole = gzip.compress(REQUEST, mtime=0)
+    at = data.draw(st.integers(0, len(whole)))
+    rest = data.draw(st.binary(max_size=4)) + whole[at + data.draw(st.integers(0, 4)) :]
+    with suppress(InvalidRequest):
+        damaged = whole[:at] + data.draw(st.sampled_from([rest, b""]))
+        assert inflate(damaged, Headers(content_encoding="gzip"), 1000) == REQUEST
