@@ -251,4 +251,5 @@ def _transparency(source: Source, offered: Offered) -> response.Dsa | None:
         behalf=advertiser.domain,
         paid=advertiser.domain,
         transparency=used if offered.person else (),
+        adrender=0 if source.offer.dsa_by_publisher else 1,
     )

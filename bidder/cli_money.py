@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 DAY_SECONDS = 86400
 LEAST_PEOPLE = 2
-USUAL_EXP_SECONDS = 300
 
 
 def register(budget: typer.Typer) -> None:
@@ -106,10 +105,10 @@ async def _activity(
 
 
 def hold_seconds(config: Path) -> dict[str, int]:
-    """By exchange: how long after a bid its last notice may come."""
+    """By exchange: how long after a bid its last notice may usually come."""
     import os
 
     from bidder.exchanges.loading import load
+    from bidder.server import loading
 
-    exchanges = load(config / "exchanges", os.environ)
-    return {n: e.notice_lag_seconds + USUAL_EXP_SECONDS for n, e in exchanges.items()}
+    return loading.hold_seconds(load(config / "exchanges", os.environ))

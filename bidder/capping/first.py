@@ -1,23 +1,11 @@
-"""What is the ledger of somebody who has none yet? For many people at once, by columns.
+"""What is the ledger of somebody who has none yet?
 
 The layout is that of `bidder.capping.ledger`; otherwise only the scripts write it.
 """
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from bidder.capping.ledger import HEADER, MAX_RECORDS, RECORD_BYTES
-
-RECORD_DTYPE = np.dtype(
-    [
-        ("time", "<u4"), ("what", "u1"), ("spare", "u1"), ("hold", "<u2"),
-        ("advertiser", "<u4"), ("campaign", "<u4"), ("line_item", "<u4"), ("creative", "<u4"),
-        ("page", "<u4"), ("key", "<u8"),
-    ]
-)  # fmt: skip
-"""A record of the ledger."""
-assert RECORD_DTYPE.itemsize == RECORD_BYTES
+from bidder.capping.ledger import HEADER, MAX_RECORDS
 
 
 def first_ledger(records: Sequence[bytes], now: int) -> bytes:

@@ -52,6 +52,14 @@ HEADER = Layout("<BxHIII")
 _COUNT = Layout("<II")
 _NUMBER = np.dtype("<u4")
 _RECORD = Layout("<IBxHIIIII8s")
+RECORD_DTYPE = np.dtype(
+    [
+        ("time", "<u4"), ("what", "u1"), ("spare", "u1"), ("hold", "<u2"),
+        ("advertiser", "<u4"), ("campaign", "<u4"), ("line_item", "<u4"), ("creative", "<u4"),
+        ("page", "<u4"), ("key", "<u8"),
+    ]
+)  # fmt: skip
+"""The same, for many records by columns."""
 
 EVERYONE, ADVERTISER, CAMPAIGN, LINE_ITEM, CREATIVE, PAGE = 0, 2, 3, 4, 5, 6
 """Which word of a record says whose it is; 0 = it does not matter."""

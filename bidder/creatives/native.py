@@ -224,8 +224,15 @@ def _json_object(text: str) -> dict[str, Any] | None:
 
 
 def _read(value: Any, kind: type[Any]) -> Any:
-    """`value` as `kind`, or None if it does not fit; numbers may be written as text."""
+    """`value` as `kind`, or None if it does not fit; numbers may be written as text, and null is
+    as if it were absent."""
     try:
-        return msgspec.convert(value, kind, strict=False)
+        return msgspec.convert(_without_nulls(value), kind, strict=False)
     except (msgspec.ValidationError, OverflowError):
         return None
+
+
+def _without_nulls(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {name: _without_nulls(one) for name, one in value.items() if one is not None}

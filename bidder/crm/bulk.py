@@ -6,7 +6,7 @@ claims or writes in the same moment goes the way of everyone else, `Writer.write
 whom the store knows, who were erased or who objected. What ends up in the store is the same.
 """
 
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 import msgspec
 import numpy as np
@@ -15,13 +15,12 @@ from msgspec.structs import replace
 
 from bidder import capping
 from bidder.capping.first import first_ledger
-from bidder.capping.ledger import RECORD_BYTES as LEDGER_BYTES
 from bidder.crm.activity import RECORD_BYTES
 from bidder.crm.batch import Written
 from bidder.crm.deriving import derived, last_heard
 from bidder.crm.sorting import Slice
-from bidder.crm.writing import MATCHED, Writer
-from bidder.ids import to_text
+from bidder.crm.writing import Writer
+from bidder.ids import PERSON_ID_CHARS, to_text
 from bidder.people.identity import Identifier
 from bidder.people.reading import encode_profile
 from bidder.person import Profile, kept
@@ -29,7 +28,6 @@ from bidder.store import keys
 
 _encoder = msgspec.msgpack.Encoder()
 _NOBODY = Profile()
-PID_BYTES = 12
 
 
 class _Named(Struct):
@@ -98,15 +96,15 @@ def _derived(
     writer: Writer, people: Slice, places: list[int], now: int, written: Written
 ) -> list[_New]:
     """What is to be stored of them."""
-    bounds = list(pairwise(accumulate((n * RECORD_BYTES for n in people.counts), initial=0)))
-    records = [people.records[slice(*bounds[place])] for place in places]
+    done = people.records_of_each()
+    records = [done[place] for place in places]
     known = [
         _told(people.told(place), bool(raw), now)
         for place, raw in zip(places, records, strict=True)
     ]
     profiles = derived(known, records, writer.segments, writer.advertisers, now)
-    width = PID_BYTES * 4 // 3
-    pids = to_text(writer.random.randbytes(PID_BYTES * len(places)))
+    width = PERSON_ID_CHARS
+    pids = to_text(writer.random.randbytes(width * 3 // 4 * len(places)))  # of all, in one text
     new = []
     for at, (place, profile, raw) in enumerate(zip(places, profiles, records, strict=True)):
         last = int.from_bytes(raw[-RECORD_BYTES : 4 - RECORD_BYTES], "little")
@@ -133,15 +131,13 @@ async def _claim(writer: Writer, named: _Named, new: list[_New], now: int) -> se
     owners: list[bytes] = []
     untils: list[int] = []
     takers: list[int] = []
-    matched, known = now + writer.retention.match, now + writer.retention.identifier
     for each in new:
         ids = named.ids[each.place]
         wanted += named.keys[named.bounds[each.place] : named.bounds[each.place + 1]]
         owners += [each.pid.encode()] * len(ids)
         takers += [each.place] * len(ids)
         for source, _ in ids:
-            life = matched if source.startswith(MATCHED) else known
-            untils.append(life if life < each.until else each.until)
+            untils.append(min(now + writer.retention.of(source), each.until))
     before = await writer.links.take(wanted, owners, untils)
     return {place for place, owner in zip(takers, before, strict=True) if owner is not None}
 
@@ -180,8 +176,8 @@ async def _tell_ledgers(writer: Writer, people: Slice, new: list[_New], now: int
 
     It comes before the look for aliases: whoever merges one of them later finds the ledger.
     """
-    sent = _contacts(people)
-    some = [(each.pid, sent[each.place]) for each in new if each.records and each.place in sent]
+    sent = people.contacts_of_each()
+    some = [(each.pid, sent[each.place]) for each in new if each.records and sent[each.place]]
     ledgers = [first_ledger(records, now) for _, records in some]
     easy = [at for at, ledger in enumerate(ledgers) if ledger]
     before = await writer.links.take(
@@ -192,17 +188,3 @@ async def _tell_ledgers(writer: Writer, people: Slice, new: list[_New], now: int
     done = {at for at, was in zip(easy, before, strict=True) if was is None}
     left = [one for at, one in enumerate(some) if at not in done]
     await capping.absorb_all(writer.scripts, left, now, writer.retention.ledger)
-
-
-def _contacts(people: Slice) -> dict[int, list[bytes]]:
-    """Place -> packed records for the ledger, where there are any."""
-    found: dict[int, list[bytes]] = {}
-    start = 0
-    for place, count in enumerate(people.contact_counts):
-        if count:
-            end = start + count * LEDGER_BYTES
-            found[place] = [
-                people.contacts[at : at + LEDGER_BYTES] for at in range(start, end, LEDGER_BYTES)
-            ]
-            start = end
-    return found

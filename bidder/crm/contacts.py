@@ -5,8 +5,7 @@ import numpy.typing as npt
 
 from bidder.capping import Channel
 from bidder.capping import Kind as Touch
-from bidder.capping.first import RECORD_DTYPE
-from bidder.capping.ledger import KEEP_SECONDS
+from bidder.capping.ledger import KEEP_SECONDS, RECORD_DTYPE
 from bidder.crm.activity import RECORD_BYTES, Kind
 
 Numbers = npt.NDArray[np.int64]

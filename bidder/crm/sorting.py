@@ -50,6 +50,17 @@ class Slice(Struct):
         """The identifiers of each; the number that the company gave them comes first."""
         return _cut(list(zip(self.sources, self.values, strict=True)), self.id_counts)
 
+    def records_of_each(self) -> list[bytes]:
+        """The records of each."""
+        ends = itertools.accumulate((n * RECORD_BYTES for n in self.counts), initial=0)
+        return [self.records[low:high] for low, high in itertools.pairwise(ends)]
+
+    def contacts_of_each(self) -> list[tuple[bytes, ...]]:
+        """The records for the ledger of each, one by one."""
+        starts = range(0, len(self.contacts), LEDGER_BYTES)
+        every = [self.contacts[at : at + LEDGER_BYTES] for at in starts]
+        return _cut(every, self.contact_counts)
+
     def told(self, place: int) -> Profile | None:
         """What is said of this person: `first_seen`, and their own words."""
         words, first = self.words.get(place), self.first_seen[place]
@@ -59,28 +70,13 @@ class Slice(Struct):
 
     def changes(self, places: list[int]) -> list[Change]:
         """Those at these places, each by itself."""
-        ends = np.cumsum(self.counts) * RECORD_BYTES
-        contact_ends = np.cumsum(self.contact_counts) * LEDGER_BYTES
-        ids = self.ids()
-        found = []
-        for place in places:
-            end, contact_end = int(ends[place]), int(contact_ends[place])
-            contacts = self.contacts[
-                contact_end - self.contact_counts[place] * LEDGER_BYTES : contact_end
-            ]
-            found.append(
-                Change(
-                    ids=ids[place],
-                    records=self.records[end - self.counts[place] * RECORD_BYTES : end],
-                    contacts=tuple(
-                        contacts[at : at + LEDGER_BYTES]
-                        for at in range(0, len(contacts), LEDGER_BYTES)
-                    ),
-                    told=self.told(place),
-                    former=self.former[place],
-                )
+        ids, records, contacts = self.ids(), self.records_of_each(), self.contacts_of_each()
+        return [
+            Change(
+                ids[place], records[place], contacts[place], self.told(place), self.former[place]
             )
-        return found
+            for place in places
+        ]
 
 
 class Sorted:

@@ -42,7 +42,8 @@ from bidder.tombstones import Tombstones
 ATTEMPTS = 60
 """Each time, one of those who write the same person at the same moment gets through."""
 _encoder = msgspec.msgpack.Encoder()
-MATCHED = "buyeruid."
+_MATCHED = "buyeruid."
+"""How the sources of identifiers begin that were matched with an exchange's."""
 
 Sale = Callable[[str, bytes, Sequence[bytes]], Awaitable[None]]
 """Gets a person, their ledger, and the purchases that are new of a person we knew before."""
@@ -56,6 +57,10 @@ class Retention(Struct, frozen=True):
     ledger: int
     match: int
     records: Keep
+
+    def of(self, source: str) -> int:
+        """How long an identifier of this source is kept."""
+        return self.match if source.startswith(_MATCHED) else self.identifier
 
 
 class Writer:
@@ -255,11 +260,10 @@ class Writer:
         """Take the identifiers; the ids of new people of whom one is somebody else's by now."""
         commands: list[Command] = []
         takers: list[Person] = []
-        matched, known = now + self.retention.match, now + self.retention.identifier
         for each in ready:
             person, until = each.person, each.until
             for identifier in person.identifiers:
-                life = matched if identifier[0].startswith(MATCHED) else known
+                life = now + self.retention.of(identifier[0])
                 words: Command = ("SET", keys.identifier(*identifier), person.pid)
                 words += ("NX", "GET") if person.is_new else ()
                 commands.append((*words, "EXAT", min(life, until)))

@@ -4,14 +4,16 @@ From the event log: each bid carries the intrusiveness it was made at, each samp
 items that the ceiling silenced. An ad counts as shown if its impression or its billing came.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import duckdb
 
 from bidder.campaigns.catalogue import Intrusiveness
-from bidder.events.files import log_files
+from bidder.events.forgotten import Forgotten
+from bidder.events.report import imported
 from bidder.money import MICROS, from_micros
 from bidder.reasons import NoBid
 
@@ -74,7 +76,7 @@ FROM bid WHERE shown GROUP BY band ORDER BY band
 """
 _PEOPLE = """
 SELECT person, count(*), avg(felt), max(felt) FROM bid
-WHERE shown AND person <> '' GROUP BY person ORDER BY 2 DESC, 3 DESC, 1 LIMIT $most
+WHERE shown AND person <> '' GROUP BY person ORDER BY 2 DESC, 3 DESC, 1
 """
 
 
@@ -150,11 +152,9 @@ def report(
 
     `settings`: those of today by line item path, as the log does not repeat what an ad cost.
     """
-    paths = [str(file.path) for file in log_files(directory) if file.may_hold(since, None)]
-    if not paths:
-        return Report((), (), ())
     with duckdb.connect(config={"autoinstall_known_extensions": False}) as database:
-        database.execute(_READ, {"paths": paths, "since": since, "until": until})
+        if not imported(database, directory, _READ, since, {"since": since, "until": until}):
+            return Report((), (), ())
         database.execute(_BIDS)
         database.execute("CREATE TEMP TABLE cost (line_item VARCHAR, cpm_micros BIGINT)")
         for path, given in settings.items():
@@ -163,15 +163,25 @@ def report(
         silenced = dict(database.execute(_SILENCED, reason).fetchall())
         rows = database.execute(_CAMPAIGNS).fetchall()
         bands = database.execute(_BANDED, {"bands": BANDS}).fetchall()
-        people = database.execute(_PEOPLE, {"most": MOST_EXPOSED}).fetchall()
+        people = tuple(islice(_exposed(database, directory), MOST_EXPOSED))
     known = {row[0] for row in rows}
     rows += [(name, "", 0, 0, 0, (0,) * 4, (0,) * len(THRESHOLDS), 0, 0, 0, 0)
              for name in sorted(silenced) if name not in known]  # fmt: skip
     return Report(
         tuple(_campaign(row, silenced.get(row[0], 0.0)) for row in rows),
         tuple(Band(band / BANDS, *map(int, counts)) for band, *counts in bands),
-        tuple(Exposed(*row) for row in people),
+        people,
     )
+
+
+def _exposed(database: duckdb.DuckDBPyConnection, directory: Path) -> Iterator[Exposed]:
+    """People, those shown most first, without those of whom the log no longer speaks."""
+    forgotten = Forgotten(directory)
+    forgotten.refresh()
+    rows = database.execute(_PEOPLE)
+    while row := rows.fetchone():
+        if not forgotten.covers(row[0], 0.0):
+            yield Exposed(*row)
 
 
 def _campaign(row: Sequence[object], silenced: float) -> CampaignRow:

@@ -14,7 +14,7 @@ every event once, and adds up. What it counts:
   `requests` and `eligible` know no currency: with several, each row shows the same number.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import escape
@@ -259,20 +259,35 @@ def _import_lines(
     columns = ", ".join(
         f"{value if name in needed else 'NULL'} AS {name}" for name, value in _COLUMNS.items()
     )
+    asked: dict[str, object] = {
+        "since": None if since is None else floor(since),
+        "until": None if until is None else floor(until),
+    }
+    if "hour" in needed:
+        asked["zone"] = zone
     query = _IMPORT.format(columns=columns + ",")
+    return imported(database, directory, query, since, asked)
+
+
+def imported(
+    database: duckdb.DuckDBPyConnection,
+    directory: Path,
+    query: str,
+    since: float | None,
+    parameters: Mapping[str, object],
+) -> bool:
+    """Run `query`, which reads `$paths`: the files with what was logged from `since` on.
+
+    Returns whether there are any.
+    """
     for attempt in range(ATTEMPTS):
         paths = [
             escape(str(file.path)) for file in log_files(directory) if file.may_hold(since, None)
         ]
         if not paths:
             return False
-        asked = {
-            "paths": paths,
-            "since": None if since is None else floor(since),
-            "until": None if until is None else floor(until),
-        }
         try:
-            database.execute(query, asked | ({"zone": zone} if "hour" in needed else {}))
+            database.execute(query, {"paths": paths, **parameters})
         except duckdb.IOException:
             if attempt == ATTEMPTS - 1:
                 raise

@@ -23,6 +23,7 @@ from bidder.openrtb.request import (
     Regs,
     User,
 )
+from bidder.openrtb.spelling import bare, categories, domains, host, languages, lower
 from bidder.openrtb.user_agent import of_device
 
 DEVICE_TYPES = {
@@ -183,6 +184,8 @@ class Opportunity(Struct, frozen=True, gc=False):
     user_agent: str
     dsa_required: bool
     feedback: tuple[BidFeedback, ...]
+    dsa_by_publisher: bool = False
+    """The publisher shows who paid; markup that did so as well would be refused."""
 
 
 def opportunity(request: BidRequest, exchange: str) -> Opportunity:
@@ -197,7 +200,7 @@ def opportunity(request: BidRequest, exchange: str) -> Opportunity:
     os, browser, form = of_device(device)
     taxonomy = request.cattax or 1
     publisher = place.publisher
-    ext = regs.ext
+    dsa = regs.ext.dsa if regs.ext else None
     return Opportunity(
         request_id=request.id,
         exchange=exchange,
@@ -227,18 +230,19 @@ def opportunity(request: BidRequest, exchange: str) -> Opportunity:
         keywords=place.keywords or "",
         blocked_categories=categories(request.bcat, taxonomy),
         allowed_categories=categories(request.acat, taxonomy),
-        blocked_advertisers=_domains(request.badv),
+        blocked_advertisers=domains(request.badv),
         blocked_apps=frozenset(map(app_id, request.bapp)) if request.bapp else _EMPTY,
         seats=frozenset(request.wseat) if request.wseat else _EMPTY,
         blocked_seats=frozenset(request.bseat) if request.bseat else _EMPTY,
-        allowed_languages=_languages(request.wlang),
-        blocked_languages=_languages(request.wlangb),
+        allowed_languages=languages(request.wlang),
+        blocked_languages=languages(request.wlangb),
         identifiers=_identifiers(user, device),
         transaction_id=(request.source.tid or "") if request.source else "",
         ip=device.ip or device.ipv6 or "",
         user_agent=device.ua or "",
-        dsa_required=bool(ext and ext.dsa and (ext.dsa.dsarequired or 0) >= 2),
+        dsa_required=bool(dsa and (dsa.dsarequired or 0) >= 2),
         feedback=tuple(request.ext.bid_feedback or ()) if request.ext else (),
+        dsa_by_publisher=bool(dsa and dsa.pubrender == 2),
     )
 
 
@@ -250,19 +254,10 @@ def _signals(country: str, regs: Regs, user: User, device: Device) -> Signals:
         us_privacy=regs.us_privacy or "",
         gpp=regs.gpp or "",
         gpp_sid=tuple(regs.gpp_sid or ()),
-        gpc=regs.ext is not None and regs.ext.gpc == "1",
+        gpc=regs.gpc == 1,
         limit_tracking=device.lmt == 1 or device.dnt == 1,
         coppa=regs.coppa == 1,
     )
-
-
-def categories(codes: list[str] | None, taxonomy: int) -> frozenset[str]:
-    """Category codes with their taxonomy: as they are for 1 (IAB 1.0), else ``taxonomy:code``."""
-    if not codes:
-        return _EMPTY
-    if taxonomy == 1:
-        return frozenset([code.upper() for code in codes])
-    return frozenset([f"{taxonomy}:{code}" for code in codes])
 
 
 def _categories_of(place: Inventory) -> frozenset[str]:
@@ -304,15 +299,14 @@ def _slot(index: int, imp: Imp) -> Slot | None:
         native=native_text,
         floor_cpm=max(imp.bidfloor, 0.0),
         floor_currency=imp.bidfloorcur.upper(),
-        # A bid could not say which deal it is for, if that has no id.
-        deals=tuple([_deal(deal) for deal in pmp.deals or () if deal.id]) if pmp else (),
+        deals=_deals(pmp.deals) if pmp and pmp.deals else (),
         private=pmp is not None and pmp.private_auction == 1,
         secure=imp.secure == 1,
         position=banner.pos if banner.pos and 0 < banner.pos < POSITIONS else 0,
         interstitial=imp.instl == 1,
         blocked_attributes=frozenset(attributes),
         blocked_types=frozenset(banner.btype or ()),
-        mimes=_lower(banner.mimes),
+        mimes=lower(banner.mimes),
         apis=frozenset(banner.api or ()),
         viewability=viewability,
         exp_seconds=min(imp.exp, MAX_EXP_SECONDS) if imp.exp and imp.exp > 0 else _usual_exp(imp),
@@ -341,6 +335,15 @@ def _sizes(banner: Banner) -> tuple[tuple[tuple[int, int], ...], tuple[FlexibleS
     return tuple(sizes), tuple(flexible)
 
 
+def _deals(deals: list[Deal]) -> tuple[DealOffer, ...]:
+    """The first of each id; a bid could not say which deal it is for, if that has none."""
+    found: dict[str, DealOffer] = {}
+    for deal in deals:
+        if deal.id and deal.id not in found:
+            found[deal.id] = _deal(deal)
+    return tuple(found.values())
+
+
 def _deal(deal: Deal) -> DealOffer:
     return DealOffer(
         id=deal.id,
@@ -348,7 +351,7 @@ def _deal(deal: Deal) -> DealOffer:
         floor_currency=deal.bidfloorcur.upper(),
         auction=deal.at or 0,
         seats=frozenset(deal.wseat) if deal.wseat else _EMPTY,
-        advertisers=_domains(deal.wadomain),
+        advertisers=domains(deal.wadomain),
     )
 
 
@@ -356,19 +359,8 @@ def _domain(place: Inventory) -> str:
     """The site's domain, from `domain` or the page's host; lower case, without ``www.``."""
     text = place.domain or place.page or ""
     if not text.isalnum() and any(mark in text for mark in "/?#@:"):
-        text = text.split("://", 1)[-1].lstrip("/")
-        for mark in "/?#":
-            text = text.split(mark, 1)[0]
-        text = text.rsplit("@", 1)[-1].split(":", 1)[0]
-    return _bare(text)
-
-
-def _bare(domain: str) -> str:
-    return domain.strip().lower().rstrip(".").removeprefix("www.")
-
-
-def _domains(listed: list[str] | None) -> frozenset[str]:
-    return frozenset([_bare(domain) for domain in listed]) if listed else _EMPTY
+        text = host(text)
+    return bare(text)
 
 
 def _native_text(native: Native) -> str:
@@ -389,11 +381,3 @@ def _identifiers(user: User, device: Device) -> tuple[tuple[str, str], ...]:
     if device.ifa and device.ifa.strip("0-"):
         found.append(("ifa", device.ifa.lower()))
     return tuple(found)
-
-
-def _languages(codes: list[str] | None) -> frozenset[str]:
-    return frozenset([code[:2].lower() for code in codes]) if codes else _EMPTY
-
-
-def _lower(values: list[str] | None) -> frozenset[str]:
-    return frozenset([value.lower() for value in values]) if values else _EMPTY

@@ -170,6 +170,7 @@ class User(Wire):  # §3.2.20
 class Dsa(Wire):  # EU transparency extension
     dsarequired: int | None = None
     pubrender: int | None = None
+    """2 = the publisher shows it, and the markup must not."""
 
 
 class RegsExt(Wire):
@@ -177,13 +178,15 @@ class RegsExt(Wire):
     us_privacy: str | None = None
     gpp: str | None = None
     gpp_sid: list[int] | None = None
-    gpc: str | None = None
+    gpc: int | None = None
+    """Sent as text, as a number and as true."""
     dsa: Dsa | None = None
     coppa: int | None = None
 
 
 class Regs(Wire):  # §3.2.3
     coppa: int | None = None
+    gpc: int | None = None
     gdpr: int | None = None
     us_privacy: str | None = None
     gpp: str | None = None
@@ -251,6 +254,8 @@ class BidRequest(Wire):  # §3.2.1
     ext: RequestExt | None = None
 
 
+_EMPTY: tuple[object, ...] = (None, "", [])
+
 # Numbers in quotes and whole floats are read as the integers they stand for.
 _decoder = msgspec.json.Decoder(BidRequest, strict=False)
 
@@ -279,19 +284,17 @@ def decode(body: bytes) -> BidRequest:
 
 
 def _fold(request: BidRequest) -> None:
-    """Move what 2.5 keeps in an `ext` to its 2.6 place; the new place wins."""
+    """Move what 2.5 keeps in an `ext` to its 2.6 place; the new place wins, unless it is empty."""
     regs = request.regs
     if regs is not None and regs.ext is not None:
         ext = regs.ext
-        for name in ("gdpr", "us_privacy", "gpp", "gpp_sid", "coppa"):
-            if getattr(regs, name) is None:
+        for name in ("gdpr", "us_privacy", "gpp", "gpp_sid", "gpc", "coppa"):
+            if getattr(regs, name) in _EMPTY:
                 setattr(regs, name, getattr(ext, name))
     user = request.user
     if user is not None and user.ext is not None:
-        if user.consent is None:
-            user.consent = user.ext.consent
-        if user.eids is None:
-            user.eids = user.ext.eids
+        user.consent = user.consent or user.ext.consent
+        user.eids = user.eids or user.ext.eids
     source = request.source
     if source is not None and source.schain is None and source.ext is not None:
         source.schain = source.ext.schain

@@ -34,7 +34,7 @@ class Dsa(Struct, frozen=True):
     paid: str
     transparency: tuple[Transparency, ...] = ()
     adrender: int = 1
-    """1 = our markup shows it, by its "why this ad" link."""
+    """1 = our markup shows it, by its "why this ad" link; 0 where the publisher does."""
 
 
 class BidOut(Struct, omit_defaults=True, gc=False):

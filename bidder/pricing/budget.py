@@ -61,19 +61,20 @@ class Books:
         self._hold_seconds = hold_seconds
         self._delays = Delays()
         self._minutes: dict[int, Minutes] = {}
-        self.hungry = False
-        """A bid found no lease, or left none for another: the next sync should not wait."""
+        self.hunger = asyncio.Event()
+        """Set as soon as a bid found no money, or left none for another: time to `feed`."""
+        self._hungry: set[Account | Minutes] = set()
         self._masks: dict[int, int] = {}
 
     def adopt(self, catalogue: Catalogue) -> None:
         """Keep the books of these campaigns: those known go on where they are."""
         known, self.accounts = self.accounts, {}
+        self._fed()
         for campaign in catalogue.campaigns:
             account = known.get(campaign.id32)
             if account is None:
                 account = Account(campaign, self.holder, self._hold_seconds, self._delays)
-            account.campaign, account.dearest_micros = campaign, 1
-            account.next_sync = 0.0
+            account.adopt(campaign)
             self.accounts[campaign.id32] = account
         minutes = {a.id32: self._minutes.get(a.id32) or Minutes(a) for a in catalogue.advertisers}
         for advertiser in catalogue.advertisers:
@@ -108,14 +109,16 @@ class Books:
         minute = self._minutes[line_item.campaign.advertiser.id32]
         cost = impression_cost(bid_cpm_micros)
         if not minute.take(cost, now):
-            self.hungry = True
+            self._starves(minute)
             return None
         account = self.accounts[line_item.campaign.id32]
         hold = account.hold(bid_cpm_micros, now, exchange, seconds)
         if hold is None:
             minute.give_back(cost, now)
-        if account.due(now) or minute.due(now):
-            self.hungry = True
+        if account.due(now):
+            self._starves(account)
+        if minute.due(now):
+            self._starves(minute)
         return hold
 
     def give_back(self, line_item: LineItem, hold: Hold, now: float) -> None:
@@ -129,16 +132,35 @@ class Books:
 
     async def sync(self, scripts: Scripts, now: float) -> int:
         """Renew the leases that are due; how many. Raises what `scripts` raises."""
-        self.hungry = False
+        self._fed()
         due = [account for account in self.accounts.values() if account.due(now)]
         minutes = [minute for minute in self._minutes.values() if minute.due(now)]
+        await self._ask(scripts, [*due, *minutes], now)
+        return len(due)
+
+    async def feed(self, scripts: Scripts, now: float) -> None:
+        """Renew what is hungry, without looking at all the rest. Raises what `scripts` raises."""
+        await self._ask(scripts, [each for each in self._fed() if each.due(now)], now)
+
+    def _starves(self, one: Account | Minutes) -> None:
+        self._hungry.add(one)
+        self.hunger.set()
+
+    def _fed(self) -> set[Account | Minutes]:
+        """Those that starve: from here on they are seen to."""
+        hungry, self._hungry = self._hungry, set()
+        self.hunger.clear()
+        return hungry
+
+    async def _ask(self, scripts: Scripts, due: Sequence[Account | Minutes], now: float) -> None:
         await _all(
             [
-                *[partial(self._sync, scripts, account, now) for account in due],
-                *[partial(minute.sync, scripts, now) for minute in minutes],
+                partial(self._sync, scripts, each, now)
+                if isinstance(each, Account)
+                else partial(each.sync, scripts, now)
+                for each in due
             ]
         )
-        return len(due)
 
     async def close(self, scripts: Scripts, now: float) -> None:
         """Give back what is leased and not outstanding, before the process ends."""

@@ -254,17 +254,13 @@ class Account:
     """
 
     def __init__(self, campaign: Campaign, holder: str, hold_seconds: int, delays: Delays) -> None:
-        self.campaign = campaign
         self.holder = holder
-        self.dearest_micros = 1
-        """What the dearest impression may cost."""
         self.spent = Spent()
         self._wins = Wins()
         self.lease = Lease("", delays, self._wins)
         self.past: list[Lease] = []
         """Leases of days gone by whose notices may still come."""
-        self.valid_until = self.next_sync = 0.0
-        self.renewed_at = 0.0
+        self.valid_until = self.renewed_at = 0.0
         """When the store was last asked for it and answered."""
         self.pace = ""
         """What pacing wants to be remembered, for a worker that comes anew; empty = nothing."""
@@ -282,17 +278,26 @@ class Account:
         self._scarce = False
         """The store had less than we wanted, so others wait for what we do not use."""
         self._asked_at = 0.0
+        self.adopt(campaign)
+
+    def adopt(self, campaign: Campaign) -> None:
+        """Go on with this version of the campaign; the store is asked anew."""
+        budget = campaign.budget
+        self.campaign = campaign
+        self.dearest_micros = 1
+        """What the dearest impression may cost."""
+        self.next_sync = 0.0
+        self._limits_money = bool(budget.total_micros or budget.daily_micros)
+        self._limits_bids = bool(budget.total_impressions or budget.daily_impressions)
 
     def can_pay(self, cost_micros: int, now: float) -> bool:
         """Is there a lease, and is this much of it free?"""
-        budget = self.campaign.budget
         if now >= self.valid_until:
             return False
-        limits_money = budget.total_micros or budget.daily_micros
-        if limits_money and self.lease.free_micros < cost_micros:
+        lease = self.lease
+        if self._limits_money and lease.free_micros < cost_micros:
             return False
-        limits_bids = budget.total_impressions or budget.daily_impressions
-        return not limits_bids or self.lease.free_bids > 0
+        return not self._limits_bids or lease.free_bids > 0
 
     def hold(self, bid_cpm_micros: int, now: float, exchange: str, seconds: int) -> Hold | None:
         """Set aside what a bid of this CPM (advertiser's currency) can cost; None = no money.

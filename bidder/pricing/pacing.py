@@ -12,7 +12,7 @@ each buys as much, which is what makes the dual optimal. A multiplier per line i
 only if line items had budgets of their own; in the catalogue, campaigns have them.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from itertools import islice
 from math import exp
 from typing import NamedTuple
@@ -162,8 +162,7 @@ class Pacing:
         if not 0 <= now - self._counted_at < STEP_SECONDS:
             self._idle = requests == self._requests
             self._counted_at, self._requests = now, requests
-        due = (owner for owner in self._books.accounts if self._is_due(owner, now))
-        stepped = list(islice(due, AT_ONCE))
+        stepped = list(islice(self._due(now), AT_ONCE))
         for owner in stepped:
             self._stepped_at[owner] = now
             factor = self._campaign(owner, self._books.accounts[owner], now, self._idle)
@@ -173,12 +172,18 @@ class Pacing:
                 self.paces[owner] = factor
         return len(stepped)
 
-    def _is_due(self, owner: int, now: float) -> bool:
-        """Were its books renewed since its last step, some time ago? (Clocks may be set back.)"""
-        account, stepped_at = self._books.accounts[owner], self._stepped_at.get(owner, 0.0)
-        if 0 <= now - stepped_at < STEP_SECONDS or account.valid_until <= now:
-            return False
-        return account.renewed_at > stepped_at or now < stepped_at
+    def _due(self, now: float) -> Iterator[int]:
+        """Whose books were renewed since their last step, some time ago. (Clocks may be set back.)
+
+        Of a thousand campaigns few are due, four times a second: what tells most of them is first.
+        """
+        stepped = self._stepped_at
+        for owner, account in self._books.accounts.items():
+            stepped_at = stepped.get(owner, 0.0)
+            if account.renewed_at <= stepped_at <= now or account.valid_until <= now:
+                continue
+            if not 0 <= now - stepped_at < STEP_SECONDS:
+                yield owner
 
     def _campaign(self, owner: int, account: Account, now: float, idle: bool) -> float | None:
         campaign = account.campaign

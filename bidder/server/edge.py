@@ -26,6 +26,8 @@ _VERSION = re.compile(r"[ -~]{1,32}")
 GZIP_FROM_BYTES = 860
 """Shorter answers fit one packet anyway."""
 GZIP_MAGIC = b"\x1f\x8b"
+MAX_MEMBERS = 8
+"""Of one gzip, which is a series of them (RFC 1952 §2.2)."""
 _PLAIN = ("", "identity")
 
 
@@ -37,12 +39,12 @@ class Answer(Struct, frozen=True, gc=False):
     headers: Mapping[str, str] = {}
 
 
-class Question(Struct, frozen=True, gc=False):
-    """An HTTP request to the bid endpoint."""
+class Request(Struct, frozen=True, gc=False):
+    """One HTTP request, read whole."""
 
-    exchange: str
-    secret: str
-    """What follows the exchange's name in the path."""
+    method: str
+    target: str
+    """Path and query, as sent."""
     headers: Mapping[str, str]
     """Case-insensitive."""
     body: bytes
@@ -86,10 +88,11 @@ class Endpoint:
         self._metrics = cells
         self._clock = clock
 
-    async def answer(self, asked: Question) -> Answer:
-        """The answer to one bid request, never later than the exchange's limit."""
-        exchange = self._engine.serving.exchanges.get(asked.exchange)
-        if exchange is None or not exchange.admits(asked.peer, asked.secret):
+    async def answer(self, exchange_name: str, secret: str, asked: Request) -> Answer:
+        """The answer to one bid request, never later than the exchange's limit. `secret` is what
+        follows the exchange's name in the path."""
+        exchange = self._engine.serving.exchanges.get(exchange_name)
+        if exchange is None or not exchange.admits(asked.peer, secret):
             return Answer(404)
         self._metrics.inc(metrics.REQUESTS, exchange.name)
         excess = self._load.excess()
@@ -155,6 +158,19 @@ def inflate(body: bytes, headers: Mapping[str, str], limit: int) -> bytes:
         wbits = 15 if int.from_bytes(body[:2], "big") % 31 == 0 else -15
     else:
         raise InvalidRequest(f"the body is not in the content encoding {encoding!r}")
+    plain, rest = _unpacked(body, wbits, limit)
+    for _ in range(MAX_MEMBERS - 1):
+        if not rest.startswith(GZIP_MAGIC):
+            break
+        more, rest = _unpacked(rest, 31, limit - len(plain))
+        plain += more
+    if rest:
+        raise InvalidRequest("the body is followed by something else")
+    return plain
+
+
+def _unpacked(body: bytes, wbits: int, limit: int) -> tuple[bytes, bytes]:
+    """The first packed member of `body`, unpacked, and what follows it."""
     unpacker = zlib.decompressobj(wbits)
     try:
         plain = unpacker.decompress(body, limit + 1)
@@ -162,9 +178,9 @@ def inflate(body: bytes, headers: Mapping[str, str], limit: int) -> bytes:
         raise InvalidRequest(f"the body cannot be unpacked: {error}") from None
     if len(plain) > limit:
         raise InvalidRequest(f"the body unpacks to more than {limit} bytes")
-    if not unpacker.eof or unpacker.unused_data:
-        raise InvalidRequest("the body is cut, or followed by something else")
-    return plain
+    if not unpacker.eof:
+        raise InvalidRequest("the body is cut")
+    return plain, unpacker.unused_data
 
 
 def _takes_gzip(headers: Mapping[str, str]) -> bool:

@@ -14,7 +14,8 @@ from aiohttp.web_request import BaseRequest
 
 from bidder import metrics
 from bidder.metrics import Metrics
-from bidder.server.router import Request, Router
+from bidder.server.edge import Request
+from bidder.server.router import Router
 from bidder.settings import Limits
 
 MAX_HEADERS = 100

@@ -17,8 +17,8 @@ import httptools
 
 from bidder import metrics
 from bidder.metrics import Metrics
-from bidder.server.edge import Answer
-from bidder.server.router import Request, Router
+from bidder.server.edge import Answer, Request
+from bidder.server.router import Router
 from bidder.settings import Limits
 
 MAX_HEADERS = 100
@@ -54,6 +54,11 @@ class Headers(Mapping[str, str]):
     def add(self, name: bytes, value: bytes) -> None:
         """One more header."""
         self._values[name.lower()] = value
+
+    def but(self, name: bytes) -> bytes:
+        """All of them as they are sent, except one."""
+        lines = [b"%b: %b\r\n" % line for line in self._values.items() if line[0] != name]
+        return b"".join(lines)
 
     def __getitem__(self, name: str) -> str:
         return self._values[_spelt(name)].decode("latin-1")
@@ -143,11 +148,23 @@ class Connection(asyncio.Protocol):
     def _feed(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(400)
+        except httptools.HttpParserUpgrade as offer:
+            self._stay(data[offer.args[0] :])
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._refuse(cause.status if isinstance(cause, _TooMuch) else 400)
+
+    def _stay(self, rest: bytes) -> None:
+        """Read the request on as if it had not offered another protocol, which is how one declines
+        (RFC 9110 §7.8). Java's own client offers h2c with its first request."""
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(400)
+            return
+        version = self._parser.get_http_version().encode()
+        head = b"%b %b HTTP/%b\r\n" % (method, self._target, version)
+        self._parser = httptools.HttpRequestParser(self)
+        self._feed(b"%b%b\r\n%b" % (head, self._headers.but(b"upgrade"), rest))
 
     # What the parser says
 
@@ -180,6 +197,8 @@ class Connection(asyncio.Protocol):
             raise _TooMuch(413)
 
     def on_message_complete(self) -> None:
+        if self._parser.should_upgrade():
+            return  # its body is still to come: see `_stay`
         request = Request(
             self._parser.get_method().decode("latin-1"),
             self._target.decode("utf-8", "replace"),

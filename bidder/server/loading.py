@@ -18,6 +18,7 @@ from bidder.capping import Parameters, load_parameters
 from bidder.crm.segments import names as segment_names
 from bidder.exchanges.loading import InvalidExchanges, names
 from bidder.exchanges.loading import load as load_exchanges
+from bidder.exchanges.profile import Exchange
 from bidder.pricing.market import MarketError
 from bidder.pricing.market import load as load_market
 from bidder.scoring.manifest import MANIFEST
@@ -28,6 +29,9 @@ from bidder.yamlfiles import InvalidFile
 
 PUBLISHED = "catalogue.msgpack"
 """In the state folder: the catalogue that workers serve."""
+USUAL_EXP_SECONDS = 300
+"""So long after the bid an impression usually comes at the latest: the rule of thumb of OpenRTB 2.6
+§7.2 for banners."""
 
 
 class CannotLoad(ValueError):
@@ -54,6 +58,11 @@ def check(config: Path, settings: Settings, now: float) -> Catalogue:
     except (InvalidExchanges, ModelError, MarketError, OSError) as error:
         raise CannotLoad(str(error)) from None
     return catalogue
+
+
+def hold_seconds(exchanges: Mapping[str, Exchange]) -> dict[str, int]:
+    """By exchange: how long after a bid its last notice may usually come."""
+    return {name: each.notice_lag_seconds + USUAL_EXP_SECONDS for name, each in exchanges.items()}
 
 
 def publish(catalogue: Catalogue, settings: Settings) -> None:

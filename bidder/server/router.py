@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from logging import getLogger
 from urllib.parse import parse_qsl, unquote
 
-from msgspec import Struct
-
 from bidder import metrics
 from bidder.metrics import Metrics
-from bidder.server.edge import Answer, Endpoint, Question, echoing
+from bidder.server.edge import Answer, Endpoint, Request, echoing
 from bidder.server.pages import PATHS, Pages, Visit
 from bidder.server.tracking import NOTICES, Tracking
 from bidder.server.visiting import Visiting, takes
@@ -20,21 +18,6 @@ from bidder.server.visiting import Visiting, takes
 BID_PATH = "/openrtb2/"
 
 _log = getLogger(__name__)
-
-
-class Request(Struct, frozen=True, gc=False):
-    """One HTTP request, read whole."""
-
-    method: str
-    target: str
-    """Path and query, as sent."""
-    headers: Mapping[str, str]
-    """Case-insensitive."""
-    body: bytes
-    peer: str
-    """The client's IP address."""
-    arrival: float
-    """When the first byte came, on the engine's clock."""
 
 
 class Router:
@@ -98,13 +81,14 @@ class Router:
         if request.method != "POST":
             return Answer(405, headers={"Allow": "POST"})
         exchange, _, secret = unquote(path[len(BID_PATH) :]).partition("/")
-        return await self._endpoint.answer(
-            Question(exchange, secret, request.headers, request.body, request.peer, request.arrival)
-        )
+        return await self._endpoint.answer(exchange, secret, request)
 
 
 def _text(target: str) -> str:
-    """A target in which bytes that are no UTF-8 are no surrogates either."""
+    """A target in which bytes that are no UTF-8 are no surrogates either; of a whole address
+    (RFC 9112 §3.2.2), path and query."""
+    if not target.startswith("/") and "://" in target:
+        target = "/" + target.partition("://")[2].partition("/")[2]
     if target.isascii():
         return target
     return target.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

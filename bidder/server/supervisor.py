@@ -36,6 +36,7 @@ from bidder.server.intake import (
 )
 from bidder.server.loading import (
     CannotLoad,
+    hold_seconds,
     models_identity,
     published,
     published_names,
@@ -53,13 +54,14 @@ from bidder.yamlfiles import InvalidFile
 
 LONGEST_DRAIN_SECONDS = 10.0
 """Whatever `drain` says: 25 seconds are all there is, store and log included."""
-USUAL_EXP_SECONDS = 300
 MODELS_SECONDS = 2.0
 """How often we look whether other models were put into service."""
 REVIVE_SECONDS = 0.5
 """How often we look whether the embedded store still runs."""
 SPREAD_SECONDS = 5.0
 """How often the store is asked whom other hosts were told to forget."""
+FOLLOWING_SECONDS = 1.0
+"""The longest that applying the log waits for the store."""
 PATIENCE_SECONDS = 10.0
 """The longest a call about people waits for the store."""
 _TRANSIENT = (StoreUnavailable, ScriptError, LogUnavailable, EmbeddedStoreError, OSError)
@@ -191,24 +193,27 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGTERM, stop, grace)
         loop.add_signal_handler(signal.SIGINT, stop, 0.0)
 
-    async def _start_following(self, stack: AsyncExitStack) -> Follower:
-        """The task that applies what is logged; it ends after the workers have."""
+    def _links(self, stack: AsyncExitStack, timeout_seconds: float) -> Links:
+        """A way to the store of their own, for as long as `stack` lasts."""
         client = connect(self._store_url)
         stack.push_async_callback(client.aclose)
-        links = Links(client, Breaker(asyncio.get_running_loop().time), timeout_seconds=1.0)
+        clock = asyncio.get_running_loop().time
+        links = Links(client, Breaker(clock), timeout_seconds=timeout_seconds)
         stack.push_async_callback(links.aclose)
-        scripts = Scripts(links)
+        return links
+
+    async def _start_following(self, stack: AsyncExitStack) -> Follower:
+        """The task that applies what is logged; it ends after the workers have."""
+        links = self._links(stack, FOLLOWING_SECONDS)
         events = self._settings.state_dir / "events"
         events.mkdir(parents=True, exist_ok=True)
         own_log = EventLog(events / "supervisor")
         stack.push_async_callback(own_log.close)
         exchanges = load_exchanges(self._config / "exchanges", os.environ)
-        billing = {
-            name: exchange.notice_lag_seconds + USUAL_EXP_SECONDS
-            for name, exchange in exchanges.items()
-        }
         ledger_seconds = self._settings.retention.ledger
-        applier = Applier(scripts, self._metrics, ledger_seconds, billing, noting(events))
+        applier = Applier(
+            Scripts(links), self._metrics, ledger_seconds, hold_seconds(exchanges), noting(events)
+        )
         follower = Follower(events, applier, links, own_log, self._metrics, self._settings.log.keep)
         following = asyncio.create_task(follower.follow())
 
@@ -255,11 +260,7 @@ class Supervisor:
 
     async def _people_calls(self, stack: AsyncExitStack, token: str) -> list[web.RouteDef]:
         """The calls about people, and the task that tells this host whom to forget."""
-        client = connect(self._store_url)
-        stack.push_async_callback(client.aclose)
-        clock = asyncio.get_running_loop().time
-        links = Links(client, Breaker(clock), timeout_seconds=PATIENCE_SECONDS)
-        stack.push_async_callback(links.aclose)
+        links = self._links(stack, PATIENCE_SECONDS)
         desk = people_ops.desk_of(self._settings, links, Scripts(links))
         forgotten = Forgotten(self._settings.state_dir / "events")
 
@@ -276,11 +277,7 @@ class Supervisor:
 
     async def _crm_calls(self, stack: AsyncExitStack, token: str) -> list[web.RouteDef]:
         """The calls of the CRM, and the tasks that write what comes in about people."""
-        client = connect(self._store_url)
-        stack.push_async_callback(client.aclose)
-        clock = asyncio.get_running_loop().time
-        links = Links(client, Breaker(clock), timeout_seconds=PATIENCE_SECONDS)
-        stack.push_async_callback(links.aclose)
+        links = self._links(stack, PATIENCE_SECONDS)
         log = EventLog(self._settings.state_dir / "events" / "crm")
         stack.push_async_callback(log.close)
         catalogue = await asyncio.to_thread(published, self._settings)

@@ -49,6 +49,7 @@ from bidder.store.links import Links
 LAG_SECONDS = 0.05
 """How often the loop's lag is measured."""
 BACKLOG = 1024
+"""Connections that the kernel keeps until we accept them."""
 EDGES: Mapping[str, type[http.Server | lean.Server]] = {
     "lean": lean.Server,
     "aiohttp": http.Server,
@@ -56,8 +57,8 @@ EDGES: Mapping[str, type[http.Server | lean.Server]] = {
 COLLECT_EVERY = 10_000
 """Objects that live on before the youngest are looked through, some 1 ms; Python's own is 700,
 which is once in a few requests and some 4 % of their cost."""
-USUAL_EXP_SECONDS = 300
-HUNGRY_SECONDS = 0.05
+FEED_SECONDS = 0.01
+"""Between two rounds of renewing leases at once: those that came meanwhile go together."""
 FINISH_SECONDS = 3.0
 """How long a request may still take when we are told to end, and again until it is given up."""
 
@@ -117,7 +118,8 @@ class Worker:
         tokens = Tokens(masters, current=next(iter(masters)))
         answerer = Answerer(tokens, given.base_url)
         holder = f"{self._index}-{SystemRandom().getrandbits(32):08x}"
-        self._books = Books(holder, _hold_seconds(serving))
+        lasts = loading.hold_seconds(serving.exchanges).values()
+        self._books = Books(holder, max(lasts, default=loading.USUAL_EXP_SECONDS))
         self._pacing = Pacing(self._books)
         self._adopt(serving)
         self._engine = Engine(
@@ -188,7 +190,7 @@ class Worker:
             asyncio.create_task(self._every(seconds, what))
             for seconds, what in (
                 (0.25, self._sync_books),
-                (HUNGRY_SECONDS, self._feed_books),
+                (FEED_SECONDS, self._feed_books),
                 (1.0, self._read_stops),
                 (1.0, self._report),
                 (1.0, self._learn_forgotten),
@@ -299,8 +301,8 @@ class Worker:
         """Renew at once the leases that a bid found or left empty: a quiet campaign has but one
         bid's. Who may bid is left to `_sync_books`: with a thousand campaigns that costs more than
         a bid."""
-        if self._books.hungry:
-            await self._books.sync(self._scripts, time.time())
+        await self._books.hunger.wait()
+        await self._books.feed(self._scripts, time.time())
 
     def _fund(self, now: float) -> None:
         """Let those bid that have money, once it is known who was stopped."""
@@ -371,12 +373,6 @@ def policy(given: Settings) -> Policy:
         answer_seconds=given.answer_ms / 1000,
         no_bid_sample=given.log.no_bid_sample,
     )
-
-
-def _hold_seconds(serving: Serving) -> int:
-    """How long after a bid its last notice may come, on the slowest exchange."""
-    lags = [exchange.notice_lag_seconds for exchange in serving.exchanges.values()]
-    return max(lags, default=0) + USUAL_EXP_SECONDS
 
 
 def _shared_socket(host: str, port: int) -> socket.socket:

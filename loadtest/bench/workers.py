@@ -32,6 +32,7 @@ from loadtest.load.probe import probe
 from loadtest.load.usage import Watch
 
 PEOPLE = 20_000
+"""In the store: they are loaded anew for each number of workers."""
 
 
 class Measured(NamedTuple):
@@ -51,23 +52,20 @@ class Measured(NamedTuple):
     """What a worker shares with others: libraries, above all."""
 
 
-def measured(folder: Path, workers: int, seconds: float, first: bool) -> Measured:
+def measured(folder: Path, workers: int, seconds: float) -> Measured:
     """Start a bidder with so many workers in `folder`, load it, look at it, end it."""
     work = msgspec.structs.replace(workload.load(), people=PEOPLE)
     models = folder / "models"
     with ExitStack() as stack:
-        if first:
-            workload.write(work, folder, time.time())
+        workload.write(work, folder, time.time())
         for stale in ("state", "store"):
             shutil.rmtree(folder / stale, ignore_errors=True)
         store = stack.enter_context(EmbeddedStore(folder / "store"))
         settings.write(folder / "config", work, store.url, models, workers)
         commands = Commands(SERVE, LOAD, (TRAIN,), ops=True)
         port, pid, _ = start_bidder(stack, work, commands, folder, models, None)
-        url, sent = (
-            f"http://127.0.0.1:{port}/openrtb2/{work.exchange}",
-            read(folder / "bodies.jsonl"),
-        )
+        url = f"http://127.0.0.1:{port}/openrtb2/{work.exchange}"
+        sent = read(folder / "bodies.jsonl")
         probe(url, sent, work.drawn, Random(work.seed))
         with Generators(url, sent, connections=64, people=work.drawn, seed=workers) as load:
             load.run(Step(0, seconds / 2))  # the first requests find everything cold
@@ -129,7 +127,7 @@ def main() -> None:
     given = reader.parse_args()
     rows: list[Measured] = []
     for workers in map(int, given.workers.split(",")):
-        row = measured(given.folder.absolute(), workers, given.seconds, first=not rows)
+        row = measured(given.folder.absolute(), workers, given.seconds)
         rows.append(row)
         print(
             f"{row.workers} workers: {row.rps:,.0f} requests a second, {row.cpu_us:,.0f} µs each,"

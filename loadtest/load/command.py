@@ -88,12 +88,11 @@ def run(
         raise typer.Exit(2) from None
     _show(console, results, notes)
     if json:
-        _write(json, orjson.dumps(_figures(url, results, notes, counters), option=_INDENT))
+        _write(
+            json, orjson.dumps(_figures(url, results, notes, counters), option=orjson.OPT_INDENT_2)
+        )
     if html:
         _write(html, page(url, results, notes).encode())
-
-
-_INDENT = orjson.OPT_INDENT_2
 
 
 def _rates(text: str) -> list[float]:

@@ -44,7 +44,7 @@ def probe(url: str, bodies: Sequence[bytes], people: People, random: Random) -> 
             if answer.is_bid:
                 return number + 1
             statuses[answer.status] += 1
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
         raise NothingToMeasure(f"no answer from {url}: {error or type(error).__name__}") from error
     finally:
         connection.close()

@@ -5,8 +5,8 @@ import pytest
 
 from bidder import capping
 from bidder.capping import Channel, Kind, Record
-from bidder.capping.first import RECORD_DTYPE, first_ledger
-from bidder.capping.ledger import MAX_RECORDS
+from bidder.capping.first import first_ledger
+from bidder.capping.ledger import MAX_RECORDS, RECORD_DTYPE
 from bidder.store import keys
 from bidder.store.coalesce import Scripts
 from bidder.store.links import Links
@@ -40,6 +40,9 @@ def test_what_must_be_folded_is_left_to_the_script() -> None:
 
 
 def test_the_columns_are_those_of_a_record() -> None:
-    raw = Record(1, Kind.CLICK, 2, 3, 4, 5, b"\6" + bytes(7), Channel.PUSH, hold=7, page=8).pack()
-    (row,) = np.frombuffer(raw, RECORD_DTYPE).tolist()
-    assert row == (1, Kind.CLICK | Channel.PUSH << 4, 0, 7, 2, 3, 4, 5, 8, 6)
+    record = Record(1, Kind.CLICK, 2, 3, 4, 5, b"\6" + bytes(7), Channel.PUSH, hold=7, page=8)
+    (row,) = np.frombuffer(record.pack(), RECORD_DTYPE)
+    same = ("time", "advertiser", "campaign", "line_item", "creative", "hold", "page")
+    assert {name: row[name] for name in same} == {name: getattr(record, name) for name in same}
+    assert row["what"] == Kind.CLICK | Channel.PUSH << 4
+    assert row["key"].tobytes() == record.bid_key

@@ -132,7 +132,9 @@ def test_without_parameters_nothing_is_intrusive(
     make_item: MakeItem, make_ledger: MakeLedger, pair: tuple[Creative, Creative]
 ) -> None:
     item = make_item(creatives=pair, intrusiveness=Intrusiveness(ceiling=0.0))
-    assert isinstance(pick(item, Ledger(b"", NOW), intrusion=None), Shown)
+    ledger = make_ledger(NOW, *shown(3, 50))
+    assert refused(pick(item, ledger)).reason == NoBid.TOO_INTRUSIVE
+    assert chosen(pick(item, ledger, intrusion=None)) == "p"
 
 
 def test_a_bid_just_made_counts_at_once(
@@ -148,4 +150,4 @@ def test_what_does_not_fit_says_so(
     make_item: MakeItem, make_creative: Callable[..., Creative]
 ) -> None:
     item = make_item(creatives=(make_creative(width=1, height=1),))
-    assert refused(pick(item, Ledger(b"", NOW))).reason < NoBid.CAPPED_CREATIVE
+    assert refused(pick(item, Ledger(b"", NOW))).reason == NoBid.WRONG_SIZE

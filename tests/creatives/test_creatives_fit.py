@@ -168,7 +168,8 @@ def test_blocked_banner_types(attempt: Try, make_creative: Try, html: str, types
         ({"IAB25"}, {"bcat": ["IAB25-3"]}, True),
         ({"IAB2"}, {"bcat": ["IAB25"]}, True),
         ({"6:211"}, {"bcat": ["211"], "cattax": 6}, False),
-        ({"IAB1"}, {"bcat": ["IAB1"], "cattax": 6}, True),
+        ({"1"}, {"bcat": ["1"], "cattax": 6}, True),
+        ({"IAB1"}, {"bcat": ["IAB1"], "cattax": 6}, False),  # no other taxonomy writes IAB1
         ({"IAB18-1"}, {"acat": ["IAB18"]}, True),
         ({"IAB18-1", "IAB25"}, {"acat": ["IAB18"]}, False),
         ({"IAB18-1", "6:9"}, {"acat": ["IAB18"]}, True),

@@ -173,6 +173,13 @@ def test_what_cannot_be_met_or_read_is_refused(text: str) -> None:
     assert not meets(text, AD, DOMAIN)
 
 
+def test_null_is_as_if_it_were_absent() -> None:
+    image = {"type": 3, "w": None, "wmin": 300, "mimes": None}
+    asset = {"id": 1, "required": 1, "title": None, "img": image, "data": None}
+    (given,) = answered(ask(asset))["assets"]
+    assert given["img"]["url"] == AD.image_url
+
+
 def test_an_optional_asset_that_cannot_be_read_is_left_out() -> None:
     text = ask({"id": 1, "title": {"len": 90}}, {"id": 2, "img": "x"}, {"title": {}})
     assert [asset["id"] for asset in answered(text)["assets"]] == [1]

@@ -19,7 +19,6 @@ from bidder.crm.browsers import (
     visit,
 )
 from bidder.crm.pseudonyms import Pseudonyms
-from bidder.metrics import Metrics
 from bidder.privacy import ALL, NONE, Permission, Rules
 from bidder.server.visiting import Visiting, decode, takes
 
@@ -176,4 +175,3 @@ async def test_the_store_is_not_even_asked_without_permission(
     assert visiting.answer("/sync/unknown", allowed, {}).status == 404
     assert takes("/sync/demo")
     assert not takes("/track/click")
-    assert Metrics().values == {}

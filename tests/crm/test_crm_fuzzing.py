@@ -18,6 +18,7 @@ from bidder.crm.activity import Keep
 from bidder.crm.blocks import Unreadable
 from bidder.crm.bulk import write
 from bidder.crm.crew import Crew
+from bidder.crm.csvrows import MAX_JOINED_LINES
 from bidder.crm.gathering import Gathered
 from bidder.crm.mapping import Mapping, load
 from bidder.crm.portions import _safe_cut
@@ -165,15 +166,22 @@ def test_rows_of_json_and_parquet_are_told_of_by_their_place(
     assert [(line, column) for line, column, _ in refused] == [(8, "total")]
 
 
-def test_no_cut_is_made_inside_a_quoted_field() -> None:
+def test_no_cut_is_made_inside_a_quoted_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of rows that fill a line or many, up to wherever a block ends."""
     random = Random(4)
+    made = 0
     for _ in range(300):
-        lines = [random.choice(['a,"b', 'c",d', "e,f", 'g,"h"']) for _ in range(200)]
-        text = "\n".join(lines).encode() + b"\nrest"
-        cut = _safe_cut(text)
-        before = text[:cut].split(b"\n")[:-1]
-        assert not cut or text[cut - 1 : cut] == b"\n"
-        assert not any(line.count(b'"') % 2 for line in before[-50:] if cut < len(text) - 4), cut
+        monkeypatch.setattr(portions, "TAIL_BYTES", random.choice([300, 1000, 1 << 18]))
+        share = random.choice([0.005, 0.05, 0.3])
+        text, ends = b"", {0}
+        for _ in range(random.randint(20, 300)):
+            lines = random.randint(2, MAX_JOINED_LINES) if random.random() < share else 1
+            text += random.choice([b'a,"%s"\n', b'"%s",b\n']) % b"\n".join([b"x"] * lines)
+            ends.add(len(text))
+        cut = _safe_cut(text[: random.randint(1, len(text))])
+        assert cut in ends
+        made += cut > 0
+    assert made > 200
 
 
 def test_long_texts_are_not_cut_inside_quotes_before_much_was_read(

@@ -119,6 +119,12 @@ def _of_creative(request: Json, imp: Json, bid: Json) -> Iterator[str]:
     dsa = ((request.get("regs") or {}).get("ext") or {}).get("dsa") or {}
     if dsa.get("dsarequired") in (2, 3) and "dsa" not in bid.get("ext", {}):
         yield "no transparency"
+    renders = {0: 1, 2: 0}.get(dsa.get("pubrender"))
+    if (
+        renders is not None
+        and bid.get("ext", {}).get("dsa", {}).get("adrender", renders) != renders
+    ):
+        yield "transparency is shown by both or by nobody"
     if len(bid["crid"].encode()) > 64 or not bid["adm"]:
         yield "crid or adm"
 

@@ -32,7 +32,7 @@ from bidder.people.loading import load as load_people
 from bidder.pricing import Books
 from bidder.privacy import Rules
 from bidder.scoring.model import Scorer
-from bidder.server.edge import Answer, Endpoint, Load, Question
+from bidder.server.edge import Answer, Endpoint, Load, Request
 from bidder.serving import Serving
 from bidder.settings import Limits
 from bidder.store import keys
@@ -115,7 +115,7 @@ class Scene:
         limits = Limits()
         endpoint = Endpoint(self.engine, limits, Load(limits), self.cells, clock)
         return await endpoint.answer(
-            Question(self.exchange.name, "", {}, body, "127.0.0.1", clock() + PATIENCE)
+            self.exchange.name, "", Request("POST", "", {}, body, "127.0.0.1", clock() + PATIENCE)
         )
 
     async def ledger(self, person: str) -> bytes:

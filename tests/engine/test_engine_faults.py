@@ -105,9 +105,32 @@ async def test_without_a_store_only_what_needs_nobody_bids(build: Any, shop: Any
             assert decision.reason is NoBid.STORE_UNAVAILABLE
 
 
-async def test_out_of_time_is_silence_and_frees_the_money(build: Any, shop: Any) -> None:
+async def test_a_request_that_comes_too_late_is_not_looked_at(build: Any, shop: Any) -> None:
     scene = await build(shop("serve"))
     loop = asyncio.get_running_loop()
     late = await scene.engine.decide(scene.offer(REQUEST), scene.exchange, loop.time() - 1)
     assert (late.bids, late.reason) == (0, NoBid.INSUFFICIENT_TIME)
     assert [event["type"] for event in await scene.logged()] == []
+
+
+async def test_out_of_time_is_silence_and_frees_the_money(
+    build: Any, shop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time runs out while the exposure is claimed, when the money is held already."""
+    scene = await build(shop())
+    await scene.know(ANNA)
+    deadline = asyncio.get_running_loop().time() + 60
+    hold, held = scene.books.hold, []
+
+    def holding(*what: Any) -> Any:
+        held.append(hold(*what))
+        return held[-1]
+
+    monkeypatch.setattr(scene.books, "hold", holding)
+    monkeypatch.setattr(scene.engine, "_clock", lambda: deadline - 30 + 60 * len(held))
+    late = await scene.engine.decide(scene.offer(REQUEST), scene.exchange, deadline)
+    assert (late.bids, late.reason) == (0, NoBid.INSUFFICIENT_TIME)
+    assert await scene.logged() == []
+    (account,) = scene.books.accounts.values()
+    (bucket,) = account.lease.buckets.values()
+    assert (len(held), bucket.held, bucket.bids) == (1, 0, 0)

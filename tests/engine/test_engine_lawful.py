@@ -151,6 +151,7 @@ def imp(random: Random, number: int) -> Json:
 
 def request(random: Random, number: int) -> Json:
     """One bid request, lawful in itself."""
+    dsa = {"dsarequired": 3, "pubrender": random.randint(0, 2)}
     return {
         "id": f"r{number}",
         "imp": [imp(random, i) for i in range(random.randint(1, 3))],
@@ -171,7 +172,7 @@ def request(random: Random, number: int) -> Json:
         },
         **sometimes(random, 0.8, user={"buyeruid": random.choice((*PEOPLE, "nobody"))}),
         **sometimes(random, 0.3, source={"tid": random.choice(("page-1", "page-2"))}),
-        **sometimes(random, 0.2, regs={"gdpr": 0, "ext": {"dsa": {"dsarequired": 3}}}),
+        **sometimes(random, 0.2, regs={"gdpr": 0, "ext": {"dsa": dsa}}),
     }
 
 

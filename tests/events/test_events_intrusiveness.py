@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bidder.campaigns.catalogue import Intrusiveness
+from bidder.events.forgotten import Forgotten
 from bidder.events.intrusiveness import Band, Exposed, plot, render, report
 from bidder.events.schema import (
     BidEvent,
@@ -97,6 +98,16 @@ def test_it_can_be_read_and_seen(
     picture = tmp_path / "new" / "felt.png"
     plot(found, picture)
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_nobody_is_listed_of_whom_the_log_no_longer_speaks(
+    make: Make, log: Callable[[list[Event]], Path]
+) -> None:
+    events = log(_events(make))
+    Forgotten(events).add(["ann"])
+    found = report(events, COSTS)
+    assert [each.person for each in found.people] == ["ben"]
+    assert {row.impressions for row in found.campaigns} == {0, 5}, "what was shown still counts"
 
 
 def test_an_empty_log_says_so(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ def test_each_stands_once_with_its_last_reason(tmp_path: Path, make: Any) -> Non
 
 def test_nothing_is_said_of_the_person(tmp_path: Path, make: Any) -> None:
     noting(tmp_path)(make(ClickEvent, "a", person="somebody"), "no")
+    assert [one.bid_id for one in refused(tmp_path)] == ["a"]
     assert b"somebody" not in (tmp_path / refusing.FILE).read_bytes()
 
 
@@ -39,4 +40,6 @@ def test_the_list_does_not_grow_without_end(
     note = noting(tmp_path)
     for number in range(100):
         note(make(ClickEvent, str(number)), "no")
-    assert len(refused(tmp_path)) < 10
+    kept = [int(one.bid_id) for one in refused(tmp_path)]
+    assert kept == list(range(len(kept))), "the first ones, which say what began it"
+    assert 300 < (tmp_path / refusing.FILE).stat().st_size < 600

@@ -33,6 +33,13 @@ def test_sizes_come_from_format_else_from_w_and_h() -> None:
     assert slot(banner={"w": 320, "h": 50, "format": [{}]}).sizes == ((320, 50),)
 
 
+def test_a_deal_listed_twice_is_one_deal() -> None:
+    """It had two bids of the same line item."""
+    deals = [{"id": "d", "bidfloor": 1}, {"id": ""}, {"id": "e"}, {"id": "d", "bidfloor": 2}]
+    found = slot(banner={"w": 1, "h": 1}, pmp={"deals": deals}).deals
+    assert [(deal.id, deal.floor_cpm) for deal in found] == [("d", 1), ("e", 0)]
+
+
 def test_flexible_sizes() -> None:
     found = slot(banner={"format": [{"wratio": 6, "hratio": 5, "wmin": 300}]})
     assert found.flexible == (FlexibleSize(6, 5, 300),)
@@ -172,6 +179,12 @@ def test_eu_transparency(required: int, expected: bool) -> None:
     assert offered(regs={"ext": {"dsa": {"dsarequired": required}}}).dsa_required is expected
 
 
+@pytest.mark.parametrize(("render", "expected"), [(None, False), (0, False), (1, False), (2, True)])
+def test_who_shows_the_transparency(render: int | None, expected: bool) -> None:
+    dsa = {"dsarequired": 3, "pubrender": render}
+    assert offered(regs={"ext": {"dsa": dsa}}).dsa_by_publisher is expected
+
+
 def test_the_rest_of_a_request() -> None:
     found = offered(
         cur=["eur", "USD"], tmax=0, test=1, wlang=["FR-be"], wlangb=["de"], badv=["Bad.Example"]
@@ -235,6 +248,27 @@ def test_listed_domains_and_categories_are_compared_in_one_spelling() -> None:
     found = offered(badv=["www.Bad.example", "bad2.example."], bcat=["iab25-3"])
     assert found.blocked_advertisers == {"bad.example", "bad2.example"}
     assert found.blocked_categories == {"IAB25-3"}
+
+
+@pytest.mark.parametrize(
+    "blocked",
+    [
+        "https://www.Bad.example/",
+        "bad.example/shop?a",
+        "*.bad.example",
+        ".bad.example",
+        "//bad.example",
+    ],
+)
+def test_a_blocked_advertiser_however_it_is_written(blocked: str) -> None:
+    """Real lists hold whole addresses and wildcards; they blocked nobody."""
+    assert offered(badv=[blocked]).blocked_advertisers == {"bad.example"}
+
+
+def test_codes_of_the_first_taxonomy_are_known_by_their_spelling() -> None:
+    """Publishers name a newer taxonomy and block in the old one; it blocked nothing."""
+    found = offered(bcat=["IAB25-3", "iab26", "v9i3On", "150"], cattax=6)
+    assert found.blocked_categories == {"IAB25-3", "IAB26", "6:v9i3On", "6:150"}
 
 
 def test_language_from_the_newer_field_too() -> None:

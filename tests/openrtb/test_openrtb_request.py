@@ -131,6 +131,7 @@ FOLDED = [
     ("regs", "us_privacy", "1YNN", "1---"),
     ("regs", "gpp", "DBAA", "DBAB"),
     ("regs", "gpp_sid", [7], [8]),
+    ("regs", "gpc", 1, 0),
     ("regs", "coppa", 1, 0),
     ("user", "consent", "CP", "CQ"),
 ]
@@ -146,6 +147,29 @@ def test_the_old_place_is_read_and_the_new_one_wins(
     assert getattr(both, name) == new
     only_new = getattr(read(**{place: {name: new}}), place)
     assert getattr(only_new, name) == new
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "empty", "old"),
+    [
+        ("regs", "us_privacy", "", "1YYN"),
+        ("regs", "gpp_sid", [], [7]),
+        ("user", "consent", "", "CP"),
+    ],
+)
+def test_an_empty_new_place_does_not_hide_the_old_one(
+    place: str, name: str, empty: Any, old: Any
+) -> None:
+    """It hid an opt-out."""
+    both = getattr(read(**{place: {name: empty, "ext": {name: old}}}), place)
+    assert getattr(both, name) == old
+
+
+@pytest.mark.parametrize("said", ["1", 1, True, "true", 1.0])
+def test_global_privacy_control_however_it_is_said(said: Any) -> None:
+    """As a number it was lost, and with it the opt-out."""
+    assert opportunity(read(regs={"ext": {"gpc": said}}), "demo").signals.gpc
+    assert opportunity(read(regs={"gpc": said}), "demo").signals.gpc
 
 
 def test_eids_and_schain_move_as_well() -> None:
@@ -212,6 +236,34 @@ def test_of_an_odd_list_nothing_is_lost_but_what_is_odd() -> None:
     assert (found.bcat, found.wseat, found.wlang) == (["IAB25"], ["7"], [])
 
 
+def test_a_list_written_as_one_text() -> None:
+    found = read(badv="a.example, b.example", wseat="", regs={"gpp_sid": "7,8"})
+    assert (found.badv, found.wseat) == (["a.example", "b.example"], [])
+    assert found.regs is not None
+    assert found.regs.gpp_sid == [7, 8]
+
+
+def test_of_a_list_of_objects_nothing_is_lost_but_what_is_odd() -> None:
+    """One null among the ids hid the others, and among the deals the private auction's."""
+    uids = [None, {"id": 5}, "x", {"id": "u"}]
+    eids = [3, {"source": "s.example", "uids": uids}, None]
+    deals = [None, {"bidfloor": 1}, {"id": 9}, {"id": "d"}]
+    banner = {"format": [None, "300x600", {"w": 300, "h": 250}]}
+    imp = {"id": "1", "banner": banner, "pmp": {"private_auction": 1, "deals": deals}}
+    found = opportunity(read(user={"eids": eids}, imp=[imp]), "demo")
+    assert found.identifiers == (("s.example", "5"), ("s.example", "u"))
+    assert [deal.id for deal in found.slots[0].deals] == ["9", "d"]
+    assert found.slots[0].sizes == ((300, 250),)
+
+
+def test_an_id_that_is_a_number_is_its_digits() -> None:
+    found = read(id=12, imp=[{**IMP, "id": 0}], site={"publisher": {"id": 42}})
+    assert (found.id, found.imp[0].id) == ("12", "0")
+    assert found.site is not None
+    assert found.site.publisher is not None
+    assert found.site.publisher.id == "42"
+
+
 @pytest.mark.parametrize("huge", [10**400, -(10**400), 2**63, 2**31])
 def test_numbers_that_nothing_could_be_are_not_taken(huge: int) -> None:
     """Found by fuzzing: the features of the models cannot hold them."""
@@ -229,6 +281,16 @@ def test_a_thousand_odd_imps_are_read_quickly() -> None:
         for _ in range(2):
             assert len(decode(body).imp) == 1000
     assert worked_out.call_count <= 40
+
+
+def test_odd_lists_without_end_are_read_to_their_thousandth() -> None:
+    """A hundred thousand odd things in a megabyte held up a worker for a second."""
+    imps = [{"id": str(i), "banner": {"w": "x"}} for i in range(5000)]
+    user = {"eids": [None] * 5000 + [{"source": "s.example", "uids": [{"id": "u"}]}]}
+    found = read(imp=imps, user=user, badv=[None] * 5000 + ["a.example"])
+    assert len(found.imp) == 1000
+    assert opportunity(found, "demo").identifiers == ()
+    assert found.badv == ["a.example"]  # of what is blocked, nothing is lost
 
 
 @needs_corpus

@@ -1,7 +1,6 @@
 """Loading people: idempotent, tolerant of bad lines, forgetful in time; and showing them."""
 
 import json
-from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -116,10 +115,41 @@ async def test_bad_lines_are_named_and_the_rest_is_loaded(
     assert await find(links, "a:2")
 
 
-@given(st.binary(max_size=80))
+TIMES = st.one_of(
+    st.integers(0, int(NOW) + 90_000),
+    st.floats(),
+    st.sampled_from(["-2d", "-999999999w", "2026-05-01", "soon", "9999-12-31T23:59-23:59"]),
+)
+NAMED = st.dictionaries(st.text(max_size=4), TIMES, max_size=2)
+BASKET = st.fixed_dictionaries({"value_micros": st.integers(0, 2**53), "updated": TIMES})
+PROFILES = st.fixed_dictionaries(
+    {},
+    optional={
+        "segments": NAMED,
+        "last_visit": TIMES,
+        "baskets": st.dictionaries(st.text(max_size=4), BASKET, max_size=1),
+        "orders": st.integers(0, 2**53 + 1),
+    },
+)
+IDS = st.lists(
+    st.tuples(st.sampled_from(["ifa", "b", "c"]), st.text("xyzé", min_size=1)),
+    min_size=1,
+    max_size=3,
+)
+LINES = st.fixed_dictionaries({"ids": IDS, "profile": PROFILES})
+
+
+@given(st.binary(max_size=80) | LINES.map(json.dumps).map(str.encode))
 def test_any_bytes_are_a_record_or_a_reason(raw: bytes) -> None:
-    with suppress(BadRecord):
-        assert parse(raw, NOW).ids
+    try:
+        record = parse(raw, NOW)
+    except BadRecord:
+        return
+    profile = record.profile
+    assert 0 < len(record.ids) <= 3
+    baskets = [basket.updated for basket in profile.baskets.values()]
+    times = [*profile.segments.values(), profile.last_visit, *baskets]
+    assert all(0 <= time <= NOW + 86_400 for time in times)
 
 
 async def test_loading_twice_changes_nothing(any_links: Links) -> None:

@@ -1,5 +1,6 @@
 """Is the advertiser's minute kept, and used?"""
 
+from bidder.ids import hash32
 from bidder.pricing import counting
 from bidder.store import keys
 
@@ -53,7 +54,8 @@ async def test_a_minute_asks_only_for_what_it_may_need(server, desk_of, made) ->
 
 
 async def test_an_unlimited_minute_asks_nothing(server, desk_of, made) -> None:
-    desk = desk_of(made(daily_micros=10**9))
-    await desk.sync()
-    minute = keys.campaign(desk.whole.advertisers[0].id32, "minute")
+    minute = keys.campaign(hash32("adv"), "minute")
+    await desk_of(made(daily_micros=10**9)).sync()
     assert not server.client.exists(minute)
+    await desk_of(made(daily_micros=10**9, per_minute=COST)).sync()
+    assert server.client.exists(minute)

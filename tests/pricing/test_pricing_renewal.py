@@ -14,9 +14,23 @@ async def test_a_bid_that_leaves_no_room_for_another_asks_for_more(desk_of, made
     while desk.account.can_pay(COST, desk.now):
         assert desk.hold() is not None
     assert desk.account.due(desk.now)
-    assert desk.books.hungry, "before any bid was refused"
-    await desk.sync(0.05)
+    assert desk.books.hunger.is_set(), "before any bid was refused"
+    desk.now += 0.05
+    await desk.books.feed(desk.server, desk.now)
+    assert not desk.books.hunger.is_set()
     assert desk.hold() is not None
+
+
+async def test_only_who_starves_is_fed(desk_of, made) -> None:
+    desk = desk_of(made(daily_micros=10**9))
+    await desk.sync()
+    renewed = desk.account.renewed_at
+    desk.now += 0.05
+    desk.account.next_sync = desk.now  # due, but no bid found it empty
+    await desk.books.feed(desk.server, desk.now)
+    assert desk.account.renewed_at == renewed
+    await desk.sync()
+    assert desk.account.renewed_at == desk.now
 
 
 async def test_what_is_bid_while_the_store_answers_is_made_good_at_once(

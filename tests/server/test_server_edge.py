@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bidder import metrics
 from bidder.engine import Decision, Engine
@@ -19,8 +20,8 @@ from bidder.metrics import Metrics
 from bidder.openrtb.opportunity import Opportunity
 from bidder.openrtb.request import InvalidRequest
 from bidder.reasons import NoBid
-from bidder.server.edge import Answer, Endpoint, Load, inflate
-from bidder.server.router import BID_PATH, Request, Router
+from bidder.server.edge import Answer, Endpoint, Load, Request, inflate
+from bidder.server.router import BID_PATH, Router
 from bidder.server.tracking import Tracking
 from bidder.settings import Limits
 
@@ -96,6 +97,16 @@ class Edge:
 async def test_a_bid_is_200_with_json() -> None:
     answer = await Edge().ask()
     assert answer == Answer(200, BID, {"Content-Type": "application/json"})
+
+
+async def test_a_request_may_name_its_host_in_the_target() -> None:
+    """RFC 9112 §3.2.2."""
+    edge = Edge()
+    target = f"http://bid.example{BID_PATH}open?v=1"
+    asked = Request("POST", target, Headers(), REQUEST, "127.0.0.1", edge.engine.now)
+    assert (await edge.router.answer(asked)).status == 200
+    for target in ("http://bid.example", f"/to?url=http://bid.example{BID_PATH}open"):
+        assert (await edge.router.answer(replace(asked, target=target))).status == 404
 
 
 async def test_no_bid_is_204_without_a_body() -> None:
@@ -266,6 +277,8 @@ def packed(body: bytes, wbits: int) -> bytes:
         (gzip.compress(REQUEST, mtime=0), "identity"),
         (packed(REQUEST, 15), "deflate"),
         (packed(REQUEST, -15), "deflate"),
+        (gzip.compress(REQUEST[:9], mtime=0) + gzip.compress(REQUEST[9:], mtime=0), "gzip"),
+        (gzip.compress(REQUEST, mtime=0) + gzip.compress(b"", mtime=0), None),
     ],
 )
 async def test_requests_come_packed(body: bytes, encoding: str | None) -> None:
@@ -289,6 +302,8 @@ async def test_requests_come_packed(body: bytes, encoding: str | None) -> None:
         (gzip.compress(REQUEST, mtime=0) + b"more", "gzip"),
         (gzip.compress(REQUEST, mtime=0) + gzip.compress(b"{}", mtime=0), "gzip"),
         (gzip.compress(gzip.compress(REQUEST, mtime=0), mtime=0), "gzip"),
+        (gzip.compress(REQUEST, mtime=0) + gzip.compress(b"", mtime=0)[:-1], "gzip"),
+        (gzip.compress(REQUEST, mtime=0) + gzip.compress(b"", mtime=0) * 20, "gzip"),
         (REQUEST, "deflate"),
         (b"", "deflate"),
         (REQUEST, "br"),
@@ -307,6 +322,10 @@ def test_the_inflated_size_is_capped_to_the_byte() -> None:
         assert inflate(packed(body, wbits), headers, 5000) == body
         with pytest.raises(InvalidRequest, match="more than 4999 bytes"):
             inflate(packed(body, wbits), headers, 4999)
+    both = packed(body[:3000], 31) + packed(body[3000:], 31)
+    assert inflate(both, headers, 5000) == body
+    with pytest.raises(InvalidRequest, match="more than"):
+        inflate(both, headers, 4999)
 
 
 def test_a_bomb_costs_no_more_memory_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:

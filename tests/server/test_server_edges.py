@@ -11,8 +11,7 @@ import pytest
 from bidder import metrics
 from bidder.metrics import Metrics
 from bidder.server import http, lean
-from bidder.server.edge import Answer
-from bidder.server.router import Request
+from bidder.server.edge import Answer, Request
 from bidder.settings import Limits
 
 LIMITS = Limits(
@@ -177,6 +176,27 @@ async def test_expect_continue(wire: Wire) -> None:
     await _leave(writer)
 
 
+@pytest.mark.parametrize("size", [1, 7, 1000])
+async def test_another_protocol_is_declined_by_answering(wire: Wire, size: int) -> None:
+    """RFC 9110 §7.8. Java's own client offers h2c with its first request, which had 400 for it."""
+    offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    chunked = b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + offer.encode()
+    chunked += b"\r\n6\r\nsecond\r\n0\r\n\r\n"
+    reader, writer = await wire.open()
+    for raw in (post("/u", b"first", offer), chunked, post("/v", b"third")):
+        for start in range(0, len(raw), size):
+            writer.write(raw[start : start + size])
+            await writer.drain()
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 OK")
+            await reader.readuntil(raw.split(b" ")[1] + b" ")
+            await reader.readexactly(5 if raw is not chunked else 6)
+    await _leave(writer)
+    assert [asked.body for asked in wire.echo.asked] == [b"first", b"second", b"third"]
+
+
 async def test_a_body_over_the_limit_is_413(wire: Wire) -> None:
     said = await wire.talk(post("/big", b"x" * 2001))
     assert said.startswith(b"HTTP/1.1 413 ")
@@ -199,6 +219,7 @@ async def test_a_chunked_body_over_the_limit_is_413(wire: Wire) -> None:
         b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
         b"POST /a HTTP/1.1\r\nHost: x\r\nBroken header\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
 )
 async def test_what_is_no_http_is_400_and_ends_the_connection(wire: Wire, raw: bytes) -> None:

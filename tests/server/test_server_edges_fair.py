@@ -5,8 +5,7 @@ from typing import Any
 
 from bidder.metrics import Metrics
 from bidder.server import lean
-from bidder.server.edge import Answer
-from bidder.server.router import Request
+from bidder.server.edge import Answer, Request
 from bidder.settings import Limits
 
 GREEDY = 1000

@@ -41,8 +41,10 @@ class Journey:
         self.cid = ""
 
     def _recognised(self) -> Any:
-        """A bid on the demo person; where the store is too slow for once, it is one on anybody."""
-        bid = self.bidder.post().bid()
+        """A bid on the demo person. A busy machine may bring one on anybody, as the store was too
+        slow for once, or none, as the worker was."""
+        answer = self.bidder.post()
+        bid = answer.bid() if answer.status == 200 else {"cid": "nobody"}
         return bid if LINE_ITEM.startswith(bid["cid"]) else None
 
     def bid_id(self) -> str:
@@ -256,7 +258,9 @@ def test_the_exchange_is_answered_as_the_protocol_says(journey: Journey) -> None
 
 
 def test_nothing_was_logged_as_an_error(journey: Journey) -> None:
-    assert "Traceback" not in journey.bidder.said.read_text()
+    said = journey.bidder.said.read_text()
+    errors = r"^worker \d+: .*|Traceback.*|.*cannot be applied.*"
+    assert re.findall(errors, said, re.MULTILINE) == []
 
 
 def test_the_dashboard_asks_only_for_metrics_there_are() -> None:

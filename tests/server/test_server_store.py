@@ -19,6 +19,8 @@ REQUEST = json.loads((Path(__file__).parents[2] / "config/demo/request.json").re
 PEOPLE = 400
 TMAX_MS = 120
 RATE = 60
+PAUSE_SECONDS = 0.25
+"""The machine itself may stand still for so long, once; whoever asks then is late."""
 """Requests a second: little enough for a busy machine."""
 BACK_SECONDS = 5.0
 
@@ -103,7 +105,7 @@ class Load:
             f"{late} later than {TMAX_MS} ms"
         )
         assert took[-1] < 10 * TMAX_MS
-        assert late <= len(took) / 20
+        assert late <= len(took) / 20 + RATE * PAUSE_SECONDS
 
 
 class Store(EmbeddedStore):

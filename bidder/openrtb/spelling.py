@@ -1,0 +1,52 @@
+"""How is what a publisher lists written, so that it can be compared? In one spelling of each.
+
+Lists are kept by people and come in every spelling there is; what one blocks must not get through
+because of it.
+"""
+
+import re
+
+_EMPTY: frozenset[str] = frozenset()
+_IAB_1 = re.compile(r"iab[0-9]", re.IGNORECASE).match
+
+
+def categories(codes: list[str] | None, taxonomy: int) -> frozenset[str]:
+    """Category codes with their taxonomy: as they are for 1 (IAB 1.0), else ``taxonomy:code``.
+
+    ``IAB25`` is of the first whatever the request says: no other taxonomy writes its codes so.
+    """
+    if not codes:
+        return _EMPTY
+    if taxonomy == 1:
+        return frozenset([code.upper() for code in codes])
+    return frozenset([c.upper() if _IAB_1(c) else f"{taxonomy}:{c}" for c in codes])
+
+
+def host(address: str) -> str:
+    """The host of a web address, which may lack its scheme."""
+    text = address.split("://", 1)[-1].lstrip("/")
+    for mark in "/?#":
+        text = text.split(mark, 1)[0]
+    return text.rsplit("@", 1)[-1].split(":", 1)[0]
+
+
+def bare(domain: str) -> str:
+    """A domain in lower case, without ``www.``, a wildcard before it or a dot after it."""
+    return domain.strip("*. \t\r\n").lower().removeprefix("www.")
+
+
+def domains(listed: list[str] | None) -> frozenset[str]:
+    """Domains as lists have them: ``www.``, ``*.`` and whole addresses mean the domain."""
+    if not listed:
+        return _EMPTY
+    return frozenset([bare(host(one) if "/" in one else one) for one in listed])
+
+
+def languages(codes: list[str] | None) -> frozenset[str]:
+    """ISO 639-1, of codes that may go on with a region."""
+    return frozenset([code[:2].lower() for code in codes]) if codes else _EMPTY
+
+
+def lower(values: list[str] | None) -> frozenset[str]:
+    """Values in lower case."""
+    return frozenset([value.lower() for value in values]) if values else _EMPTY
