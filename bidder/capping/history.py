@@ -3,25 +3,35 @@
 from bisect import bisect_right
 
 from bidder.campaigns.catalogue import LineItem
-from bidder.capping.ledger import ADVERTISER, EVERYONE, LINE_ITEM, Channel, Kind, Ledger
+from bidder.capping.ledger import (
+    ADVERTISER,
+    ANY_CHANNEL,
+    EVERYONE,
+    LINE_ITEM,
+    Channel,
+    Kind,
+    Ledger,
+)
 from bidder.person import NO_HISTORY, History
 
 _HOUR, _DAY, _WEEK, _MONTH = 3600, 86400, 7 * 86400, 30 * 86400
-_DISPLAY = 1 << Channel.DISPLAY
-_CONTACTS = 1 << Channel.EMAIL | 1 << Channel.SMS | 1 << Channel.PUSH
+_SHOWN = 1 << Channel.DISPLAY << 4 | Kind.IMPRESSION
+_CONTACTED = (1 << Channel.EMAIL | 1 << Channel.SMS | 1 << Channel.PUSH) << 4 | Kind.IMPRESSION
+_CLICKED = ANY_CHANNEL << 4 | Kind.CLICK
+_CONVERTED = ANY_CHANNEL << 4 | Kind.CONVERSION
 
 
 def history(ledger: Ledger, line_item: LineItem) -> History:
     """The `History` of one person for the advertiser of `line_item`."""
     if not ledger.raw:
         return NO_HISTORY
-    now = ledger.now
+    now, times = ledger.now, ledger.times
     advertiser = line_item.campaign.advertiser.id32
-    shown = ledger.exposures(ADVERTISER, advertiser, _DISPLAY)
-    own = ledger.exposures(LINE_ITEM, line_item.id32, _DISPLAY)
-    contacts = ledger.exposures(ADVERTISER, advertiser, _CONTACTS)
-    clicks = ledger.actions(Kind.CLICK, ADVERTISER, advertiser)
-    conversions = ledger.actions(Kind.CONVERSION, ADVERTISER, advertiser)
+    shown = times(ADVERTISER, advertiser, _SHOWN)
+    own = times(LINE_ITEM, line_item.id32, _SHOWN)
+    contacts = times(ADVERTISER, advertiser, _CONTACTED)
+    clicks = times(ADVERTISER, advertiser, _CLICKED)
+    conversions = times(ADVERTISER, advertiser, _CONVERTED)
     day = _since(shown, now - _DAY)
     return History(
         impressions_hour=_since(shown, now - _HOUR),
@@ -37,7 +47,7 @@ def history(ledger: Ledger, line_item: LineItem) -> History:
         since_click=_age(clicks, now),
         since_conversion=_age(conversions, now),
         since_contact=_age(contacts, now),
-        other_impressions_day=_since(ledger.exposures(EVERYONE, 0, _DISPLAY), now - _DAY) - day,
+        other_impressions_day=_since(times(EVERYONE, 0, _SHOWN), now - _DAY) - day,
     )
 
 

@@ -139,7 +139,7 @@ class Judge:
             return 0
         basket = profile.baskets.get(item.campaign.advertiser.id)
         latest = basket.updated if basket is not None else 0
-        for topic, at in profile.interests.items():
+        for topic, at in profile.interests.items() if about else ():
             if at > latest and (topic in about or topic.partition("-")[0] in about):
                 latest = at
         return latest

@@ -198,12 +198,9 @@ class Ledger:
         """
         return self.times(word, name, channels << 4 | _IMPRESSION)
 
-    def actions(self, kind: Kind, word: int, name: int) -> list[int]:
-        """Ascending times of clicks or conversions, in any channel, whose field is `name`."""
-        return self.times(word, name, ANY_CHANNEL << 4 | kind)
-
     def times(self, word: int, name: int, mask: int) -> list[int]:
-        """As `exposures`, for a mask of channels (from bit 4 on) and a `Kind` (the low four)."""
+        """As `exposures`, but of any `Kind`, which is in the low four bits of `mask`; the channels
+        are in the others."""
         key = (word, name, mask)
         found = self._found.get(key)
         if found is None:

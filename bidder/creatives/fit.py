@@ -11,6 +11,7 @@ from bidder.creatives import native
 from bidder.creatives.mimes import HTML, SCRIPT, accepts_image
 from bidder.exchanges.profile import Exchange
 from bidder.openrtb.opportunity import FlexibleSize, Opportunity, Slot
+from bidder.openrtb.spelling import domain_and_parents
 from bidder.reasons import NoBid
 
 Size = tuple[int, int]
@@ -140,12 +141,7 @@ def _is_covered(category: str, listed: frozenset[str]) -> bool:
 
 def is_domain_in(domain: str, listed: frozenset[str]) -> bool:
     """The domain, or one that it is a subdomain of, is in `listed` (lower case)."""
-    domain = domain.lower()
-    while domain:
-        if domain in listed:
-            return True
-        domain = domain.partition(".")[2]
-    return False
+    return not listed.isdisjoint(domain_and_parents(domain.lower()))
 
 
 def banner_types(creative: Creative) -> frozenset[int]:

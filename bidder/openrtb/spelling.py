@@ -5,6 +5,7 @@ because of it.
 """
 
 import re
+from functools import lru_cache
 
 _EMPTY: frozenset[str] = frozenset()
 _IAB_1 = re.compile(r"iab[0-9]", re.IGNORECASE).match
@@ -40,6 +41,16 @@ def domains(listed: list[str] | None) -> frozenset[str]:
     if not listed:
         return _EMPTY
     return frozenset([bare(host(one) if "/" in one else one) for one in listed])
+
+
+@lru_cache(maxsize=4096)
+def domain_and_parents(domain: str) -> tuple[str, ...]:
+    """``a.b.example`` -> itself, ``b.example`` and ``example``."""
+    found = [domain]
+    while (dot := domain.find(".")) >= 0:
+        domain = domain[dot + 1 :]
+        found.append(domain)
+    return tuple(found)
 
 
 def languages(codes: list[str] | None) -> frozenset[str]:

@@ -64,7 +64,8 @@ class Books:
         self.hunger = asyncio.Event()
         """Set as soon as a bid found no money, or left none for another: time to `feed`."""
         self._hungry: set[Account | Minutes] = set()
-        self._masks: dict[int, int] = {}
+        self._shares: list[tuple[Account, Minutes, int]] = []
+        """Of each campaign: what pays for it, and the mask of its line items."""
 
     def adopt(self, catalogue: Catalogue) -> None:
         """Keep the books of these campaigns: those known go on where they are."""
@@ -80,22 +81,25 @@ class Books:
         for advertiser in catalogue.advertisers:
             minutes[advertiser.id32].advertiser = advertiser
         self._minutes = minutes
-        self._masks = dict.fromkeys(self.accounts, 0)
+        masks = dict.fromkeys(self.accounts, 0)
         for item in catalogue.line_items:
             dearest = impression_cost(highest(item))
             account = self.accounts[item.campaign.id32]
             account.dearest_micros = max(account.dearest_micros, dearest)
             minute = minutes[item.campaign.advertiser.id32]
             minute.dearest_micros = max(minute.dearest_micros, dearest)
-            self._masks[item.campaign.id32] |= 1 << item.index
+            masks[item.campaign.id32] |= 1 << item.index
+        self._shares = [
+            (account, minutes[account.campaign.advertiser.id32], masks[owner])
+            for owner, account in self.accounts.items()
+        ]
 
     def funded(self, now: float) -> int:
         """The mask of the line items whose campaign can pay for some bid."""
         mask = 0
-        allowing = {owner for owner, minute in self._minutes.items() if minute.allows(1, now)}
-        for owner, bits in self._masks.items():
-            account = self.accounts[owner]
-            if account.campaign.advertiser.id32 in allowing and account.can_pay(1, now):
+        allowing = {minute for minute in self._minutes.values() if minute.allows(1, now)}
+        for account, minute, bits in self._shares:
+            if minute in allowing and account.can_pay(1, now):
                 mask |= bits
         return mask
 

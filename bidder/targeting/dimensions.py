@@ -118,15 +118,6 @@ class AtLeast:
         return self._masks[at - 1] if at else 0
 
 
-def domain_and_parents(domain: str) -> list[str]:
-    """``a.b.example`` -> itself, ``b.example`` and ``example``."""
-    found = [domain]
-    while (dot := domain.find(".")) >= 0:
-        domain = domain[dot + 1 :]
-        found.append(domain)
-    return found
-
-
 def category_and_parent(category: str) -> tuple[str, ...]:
     """``IAB1-2`` -> itself and ``IAB1``; other taxonomies have no tiers in their codes."""
     dash = category.find("-")

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from bidder.openrtb.opportunity import Opportunity, Slot
-from bidder.targeting.dimensions import category_and_parent, domain_and_parents
+from bidder.openrtb.spelling import domain_and_parents
+from bidder.targeting.dimensions import category_and_parent
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _SINGLE = frozenset((

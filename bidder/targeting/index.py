@@ -12,13 +12,13 @@ from struct import unpack
 
 from bidder.campaigns.catalogue import Allow, Catalogue, LineItem, Radius
 from bidder.openrtb.opportunity import DealOffer, FlexibleSize, Opportunity, Slot
+from bidder.openrtb.spelling import domain_and_parents
 from bidder.reasons import NoBid
 from bidder.targeting.dimensions import (
     AtLeast,
     Several,
     Single,
     category_and_parent,
-    domain_and_parents,
     mask_of,
 )
 
@@ -220,9 +220,8 @@ def deal_for(item: LineItem, deal: DealOffer, seat: str) -> bool:
         return False
     if deal.seats and seat not in deal.seats:
         return False
-    return not deal.advertisers or any(
-        domain in deal.advertisers for domain in domain_and_parents(item.campaign.advertiser.domain)
-    )
+    ours = domain_and_parents(item.campaign.advertiser.domain)
+    return not deal.advertisers or not deal.advertisers.isdisjoint(ours)
 
 
 def survivors(mask: int, limit: int = MAX_CANDIDATES) -> list[int]:

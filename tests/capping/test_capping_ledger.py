@@ -299,7 +299,9 @@ async def test_clicks_and_conversions_outlast_impressions(links: Links) -> None:
     for number in range(3 * MAX_RECORDS):
         await record(scripts, "p", made(number, time=START + number), START + number, 500, False)
     (raw,) = await links.bulk([("GET", keys.ledger("p"))])
-    assert Ledger(raw, START + 400).actions(Kind.CONVERSION, ADVERTISER, 20) == [START]
+    assert Ledger(raw, START + 400).times(ADVERTISER, 20, ANY_CHANNEL << 4 | Kind.CONVERSION) == [
+        START
+    ]
 
 
 def ledger_of(*records: Record, now: int = START) -> Ledger:
@@ -328,8 +330,8 @@ def test_what_stands_at_a_moment() -> None:
         START - 90, START - 50, START - 10, START,
     ]  # fmt: skip
     assert ledger.exposures(LINE_ITEM, 41, ANY_CHANNEL) == []
-    assert ledger.actions(Kind.CLICK, ADVERTISER, 20) == [START - 40]
-    assert ledger.actions(Kind.CONVERSION, ADVERTISER, 20) == []
+    assert ledger.times(ADVERTISER, 20, ANY_CHANNEL << 4 | Kind.CLICK) == [START - 40]
+    assert ledger.times(ADVERTISER, 20, ANY_CHANNEL << 4 | Kind.CONVERSION) == []
     assert ledger.advertisers_on(99) == {20, 21}, "a reservation that ended is on no page"
     assert ledger.advertisers_on(97) == ledger.advertisers_on(0) == set()
     assert Ledger(b"", START).advertisers_on(99) == set()

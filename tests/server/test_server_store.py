@@ -19,9 +19,9 @@ REQUEST = json.loads((Path(__file__).parents[2] / "config/demo/request.json").re
 PEOPLE = 400
 TMAX_MS = 120
 RATE = 60
+"""Requests a second: little enough for a busy machine."""
 PAUSE_SECONDS = 0.25
 """The machine itself may stand still for so long, once; whoever asks then is late."""
-"""Requests a second: little enough for a busy machine."""
 BACK_SECONDS = 5.0
 
 
