@@ -1,6 +1,8 @@
 """What does each part of a decision cost? Microbenchmarks, run by hand:
 
 pytest loadtest/bench/micro -o python_files='bench_*.py' -o python_functions='bench_*'
+
+With ``--steps`` they are counted and not timed, which tells two versions apart on a busy machine.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,10 +13,10 @@ T = TypeVar("T")
 
 
 class Timed(Protocol):
-    """The fixture of pytest-benchmark, as far as it is used here."""
+    """What measures: the fixture of pytest-benchmark, as far as it is used here."""
 
     def __call__(self, function: Callable[[], object]) -> object:
-        """Call it many times and note the time."""
+        """Call it many times and note what it takes."""
 
 
 def over(values: Sequence[T], function: Callable[[T], object]) -> Callable[[], object]:

@@ -74,32 +74,32 @@ def ledgers(own_share: float, records: int = RECORDS) -> list[bytes]:
     return impressions(ITEM, records, LEDGERS, own_share)
 
 
-def bench_verdict_empty(benchmark: Timed) -> None:
+def bench_verdict_empty(timed: Timed) -> None:
     """An empty ledger against 20 caps."""
-    benchmark(lambda: strictest(Ledger(b"", NOW), RULES))
+    timed(lambda: strictest(Ledger(b"", NOW), RULES))
 
 
 @pytest.mark.parametrize("own_share", [0.0, 0.5, 1.0])
-def bench_verdict(benchmark: Timed, own_share: float) -> None:
+def bench_verdict(timed: Timed, own_share: float) -> None:
     """64 records against 20 caps."""
-    benchmark(over(ledgers(own_share), lambda raw: strictest(Ledger(raw, NOW), RULES)))
+    timed(over(ledgers(own_share), lambda raw: strictest(Ledger(raw, NOW), RULES)))
 
 
-def bench_verdict_usual(benchmark: Timed) -> None:
+def bench_verdict_usual(timed: Timed) -> None:
     """Eight records, half of them of this line item, against 20 caps."""
-    benchmark(over(ledgers(0.5, 8), lambda raw: strictest(Ledger(raw, NOW), RULES)))
+    timed(over(ledgers(0.5, 8), lambda raw: strictest(Ledger(raw, NOW), RULES)))
 
 
-def bench_history(benchmark: Timed) -> None:
+def bench_history(timed: Timed) -> None:
     """What the models see of 64 records, opening included."""
-    benchmark(over(ledgers(0.5), lambda raw: history(Ledger(raw, NOW), ITEM)))
+    timed(over(ledgers(0.5), lambda raw: history(Ledger(raw, NOW), ITEM)))
 
 
 @pytest.mark.parametrize("many", [4, 64])
-def bench_intrusiveness(benchmark: Timed, many: int) -> None:
+def bench_intrusiveness(timed: Timed, many: int) -> None:
     """One judgement over this many exposures of a month."""
     random = Random(1)
     exposures: Sequence[Sequence[int]] = [
         sorted(NOW - random.randrange(30 * DAY) for _ in range(many)) for _ in range(LEDGERS)
     ]
-    benchmark(over(exposures, lambda times: intrusiveness(times, NOW, 0.3, 0.5, PARAMETERS)))
+    timed(over(exposures, lambda times: intrusiveness(times, NOW, 0.3, 0.5, PARAMETERS)))

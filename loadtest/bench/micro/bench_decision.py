@@ -104,28 +104,28 @@ def _offered(choice: Choice) -> Offered:
     return Offered(choice, new_bid_id(NOW, Random(2)), hold, "AAAAAAAAAAAAAAAA", 900)
 
 
-def bench_permit(benchmark: Timed, made: Made) -> None:
+def bench_permit(timed: Timed, made: Made) -> None:
     """What the request's consent allows."""
-    benchmark(over(made.asked, lambda asked: permitted(asked.offer, RULES, NOW)))
+    timed(over(made.asked, lambda asked: permitted(asked.offer, RULES, NOW)))
 
 
-def bench_profile(benchmark: Timed, made: Made) -> None:
+def bench_profile(timed: Timed, made: Made) -> None:
     """A stored profile, read."""
     raw = [encode_profile(asked.profile) for asked in made.asked]
-    benchmark(over(raw, decode_profile))
+    timed(over(raw, decode_profile))
 
 
-def bench_choose(benchmark: Timed, made: Made) -> None:
+def bench_choose(timed: Timed, made: Made) -> None:
     """From the masks to the priced bids: creatives, caps, features, scores, values."""
-    benchmark(over(made.asked, lambda asked: _choose(made.serving, asked)))
+    timed(over(made.asked, lambda asked: _choose(made.serving, asked)))
 
 
-def bench_context(benchmark: Timed, made: Made) -> None:
+def bench_context(timed: Timed, made: Made) -> None:
     """What the rows of one request share."""
-    benchmark(over(made.asked, lambda one: features.context(one.offer, one.profile, NOW)))
+    timed(over(made.asked, lambda one: features.context(one.offer, one.profile, NOW)))
 
 
-def bench_features(benchmark: Timed, made: Made) -> None:
+def bench_features(timed: Timed, made: Made) -> None:
     """One row."""
     row = features.new_row()
     known: list[tuple[features.Context, Choice, History]] = []
@@ -139,17 +139,17 @@ def bench_features(benchmark: Timed, made: Made) -> None:
         shown = choice.candidate
         features.fill(row, context, choice.slot, shown.size, seen, choice.line_item, shown.creative)
 
-    benchmark(over(known, fill))
+    timed(over(known, fill))
 
 
-def bench_score(benchmark: Timed, made: Made) -> None:
+def bench_score(timed: Timed, made: Made) -> None:
     """One row through the click and the conversion model, calibrated."""
     rows = [features.from_log(features.logged(each.choice.scored.row)) for _, each in made.chosen]
-    benchmark(over(rows, made.serving.scorer.score))
+    timed(over(rows, made.serving.scorer.score))
 
 
 @pytest.mark.parametrize("carrier", [Audience.EXCHANGE, Audience.BROWSER])
-def bench_seal(benchmark: Timed, carrier: Audience) -> None:
+def bench_seal(timed: Timed, carrier: Audience) -> None:
     """One token."""
     tokens = Tokens({1: bytes(32)}, 1)
     random = Random(1)
@@ -160,16 +160,16 @@ def bench_seal(benchmark: Timed, carrier: Audience) -> None:
         )
         for _ in range(1000)
     ]  # fmt: skip
-    benchmark(over(sealed, lambda one: tokens.seal(one, carrier)))
+    timed(over(sealed, lambda one: tokens.seal(one, carrier)))
 
 
-def bench_answer(benchmark: Timed, made: Made) -> None:
+def bench_answer(timed: Timed, made: Made) -> None:
     """The body of the answer: two tokens, markup and JSON."""
     answerer = Answerer(Tokens({1: bytes(32)}, 1), "https://bid.example")
-    benchmark(over(made.chosen, lambda one: answerer.write(one[0], [one[1]])))
+    timed(over(made.chosen, lambda one: answerer.write(one[0], [one[1]])))
 
 
-def bench_log(benchmark: Timed, made: Made) -> None:
+def bench_log(timed: Timed, made: Made) -> None:
     """The event of one bid, made and written as a line; the file is another thread's."""
     encoder = msgspec.json.Encoder()
-    benchmark(over(made.chosen, lambda one: encoder.encode(record(*one))))
+    timed(over(made.chosen, lambda one: encoder.encode(record(*one))))

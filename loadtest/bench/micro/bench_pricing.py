@@ -28,24 +28,24 @@ ITEM = catalogue.LineItem(
 )  # fmt: skip
 
 
-def bench_shading_without_a_floor(benchmark: Timed) -> None:
-    benchmark(over(VALUES, lambda v: SHADER.bid(v, 0, 1, "demo", "EUR", "", "300x250", 13)))
+def bench_shading_without_a_floor(timed: Timed) -> None:
+    timed(over(VALUES, lambda v: SHADER.bid(v, 0, 1, "demo", "EUR", "", "300x250", 13)))
 
 
-def bench_shading_above_a_floor(benchmark: Timed) -> None:
-    benchmark(over(VALUES, lambda v: SHADER.bid(v, 900_000, 1, "demo", "EUR", "", "300x250", 13)))
+def bench_shading_above_a_floor(timed: Timed) -> None:
+    timed(over(VALUES, lambda v: SHADER.bid(v, 900_000, 1, "demo", "EUR", "", "300x250", 13)))
 
 
-def bench_the_chance_of_a_bid(benchmark: Timed) -> None:
-    benchmark(over(VALUES, lambda v: SHADER.chance(v, 0, "demo", "EUR", "", "300x250", 13)))
+def bench_the_chance_of_a_bid(timed: Timed) -> None:
+    timed(over(VALUES, lambda v: SHADER.chance(v, 0, "demo", "EUR", "", "300x250", 13)))
 
 
-def bench_value_of_an_impression(benchmark: Timed) -> None:
+def bench_value_of_an_impression(timed: Timed) -> None:
     estimates = [Estimate(0.001 * n, 0.1) for n in range(1, 9)]
-    benchmark(over(estimates, lambda estimate: value(ITEM, estimate, 0.8)))
+    timed(over(estimates, lambda estimate: value(ITEM, estimate, 0.8)))
 
 
-def bench_holding_money(benchmark: Timed) -> None:
+def bench_holding_money(timed: Timed) -> None:
     books, clock = Books("worker", 900), count(1_800_000_000)
     books.adopt(catalogue.Catalogue("", (ITEM,), (CAMPAIGN,), (ADVERTISER,), {}))
     books.accounts[CAMPAIGN.id32].valid_until = 1e12
@@ -56,8 +56,8 @@ def bench_holding_money(benchmark: Timed) -> None:
         assert hold is not None
         books.give_back(ITEM, hold, now)
 
-    benchmark(over(VALUES, hold_and_give_back))
+    timed(over(VALUES, hold_and_give_back))
 
 
-def bench_the_control_group(benchmark: Timed) -> None:
-    benchmark(over(["AAAAAAAAAAAAAAAA", "BBBB"], lambda person: held_out(CAMPAIGN, person)))
+def bench_the_control_group(timed: Timed) -> None:
+    timed(over(["AAAAAAAAAAAAAAAA", "BBBB"], lambda person: held_out(CAMPAIGN, person)))

@@ -46,17 +46,17 @@ def _of_request(made: Made, offer: Opportunity) -> list[int]:
     return [made.line_items.slot_mask(slot, accepted) for slot in offer.slots]
 
 
-def bench_request_and_slots(benchmark: Timed, made: Made) -> None:
+def bench_request_and_slots(timed: Timed, made: Made) -> None:
     """The line items that accept a request and its slots: what is done before any I/O."""
-    benchmark(over(made.asked, lambda asked: _of_request(made, asked[0])))
+    timed(over(made.asked, lambda asked: _of_request(made, asked[0])))
 
 
-def bench_audience(benchmark: Timed, made: Made) -> None:
+def bench_audience(timed: Timed, made: Made) -> None:
     """The line items that speak to a person."""
-    benchmark(over(made.asked, lambda asked: made.audiences.mask(asked[1], NOW)))
+    timed(over(made.asked, lambda asked: made.audiences.mask(asked[1], NOW)))
 
 
-def bench_all_and_survivors(benchmark: Timed, made: Made) -> None:
+def bench_all_and_survivors(timed: Timed, made: Made) -> None:
     """Request, slots, audience, and going through who is left."""
 
     def find(asked: Asked) -> list[list[int]]:
@@ -64,17 +64,17 @@ def bench_all_and_survivors(benchmark: Timed, made: Made) -> None:
         speaking = made.audiences.mask(segments, NOW)
         return [survivors(mask & speaking) for mask in _of_request(made, offer)]
 
-    benchmark(over(made.asked, find))
+    timed(over(made.asked, find))
 
 
-def bench_schedule_at_a_change(benchmark: Timed, made: Made) -> None:
+def bench_schedule_at_a_change(timed: Timed, made: Made) -> None:
     """The open mask worked out anew, as it is every quarter of an hour: a request waits for it."""
     moments = over(
         [NOW + 900 * step for step in range(96)], lambda at: made.schedule.mask(at, None)
     )
-    benchmark(moments)
+    timed(moments)
 
 
-def bench_build(benchmark: Timed, made: Made) -> None:
+def bench_build(timed: Timed, made: Made) -> None:
     """The index of a catalogue, as made at a reload."""
-    benchmark(lambda: Index(made.catalogue))
+    timed(lambda: Index(made.catalogue))
