@@ -10,7 +10,6 @@ from bidder import ids
 from bidder.campaigns.catalogue import Creative, LineItem
 from bidder.choice import Choice
 from bidder.creatives import native
-from bidder.creatives.fit import size_name
 from bidder.creatives.markup import Urls, banner
 from bidder.events.schema import BidEvent, GhostEvent
 from bidder.exchanges.profile import Exchange
@@ -20,6 +19,7 @@ from bidder.notices.tokens import Audience, Sealed, Tokens
 from bidder.openrtb import response
 from bidder.openrtb.macros import AUCTION_LOSS, AUCTION_MIN_TO_WIN
 from bidder.openrtb.opportunity import Opportunity
+from bidder.openrtb.spelling import size_name
 from bidder.pricing import Hold, Shader
 from bidder.privacy import Permission
 from bidder.scoring.features import VERSION as FEATURE_VERSION

@@ -14,11 +14,11 @@ from msgspec.structs import replace
 from bidder import capping
 from bidder.campaigns.catalogue import LineItem
 from bidder.choice import Asker, Candidate, Choice, Contender, Market, Scored
-from bidder.creatives.fit import size_name
 from bidder.exchanges.profile import Exchange
 from bidder.ids import hash32
 from bidder.money import MICROS
 from bidder.openrtb.opportunity import Opportunity, Slot
+from bidder.openrtb.spelling import size_name
 from bidder.person import History
 from bidder.pricing import Estimate, drawn, held_out, highest, in_arm, modifier, value
 from bidder.reasons import NoBid

@@ -14,12 +14,12 @@ from bidder.answering import Answerer, Offered, Source
 from bidder.capping import Ledger, Reservation
 from bidder.choice import Asker, Choice
 from bidder.choosing import Chooser
-from bidder.creatives.fit import size_name
 from bidder.events.log import EventLog
 from bidder.events.schema import NoBidEvent
 from bidder.exchanges.profile import Exchange
 from bidder.metrics import Metrics
 from bidder.openrtb.opportunity import Opportunity
+from bidder.openrtb.spelling import size_name
 from bidder.person import NOBODY, Person, silent
 from bidder.pricing import Books
 from bidder.privacy import Permission, Rules, minimise, permission

@@ -11,7 +11,7 @@ from bidder.creatives import native
 from bidder.creatives.mimes import HTML, SCRIPT, accepts_image
 from bidder.exchanges.profile import Exchange
 from bidder.openrtb.opportunity import FlexibleSize, Opportunity, Slot
-from bidder.openrtb.spelling import domain_and_parents
+from bidder.openrtb.spelling import is_domain_in
 from bidder.reasons import NoBid
 
 Size = tuple[int, int]
@@ -19,12 +19,6 @@ NATIVE_SIZE: Size = (0, 0)
 
 XHTML_BANNER, JAVASCRIPT, IFRAME = 2, 3, 4
 """Banner ad types (AdCOM 1.0 "Creative Subtypes - Display", `banner.btype`)."""
-
-
-@lru_cache(maxsize=4096)
-def size_name(size: Size) -> str:
-    """A size as logs and win rates name it: ``300x250``, or ``native``."""
-    return f"{size[0]}x{size[1]}" if size[0] else "native"
 
 
 def fits(
@@ -137,11 +131,6 @@ def _taxonomy(category: str) -> str:
 def _is_covered(category: str, listed: frozenset[str]) -> bool:
     """The category or its parent is listed: `IAB25` covers `IAB25-3`."""
     return category in listed or category.partition("-")[0] in listed
-
-
-def is_domain_in(domain: str, listed: frozenset[str]) -> bool:
-    """The domain, or one that it is a subdomain of, is in `listed` (lower case)."""
-    return not listed.isdisjoint(domain_and_parents(domain.lower()))
 
 
 def banner_types(creative: Creative) -> frozenset[int]:

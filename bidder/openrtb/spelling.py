@@ -1,4 +1,4 @@
-"""How is what a publisher lists written, so that it can be compared? In one spelling of each.
+"""How is what is listed and named written, so that it can be compared? In one spelling of each.
 
 Lists are kept by people and come in every spelling there is; what one blocks must not get through
 because of it.
@@ -51,6 +51,18 @@ def domain_and_parents(domain: str) -> tuple[str, ...]:
         domain = domain[dot + 1 :]
         found.append(domain)
     return tuple(found)
+
+
+def is_domain_in(domain: str, listed: frozenset[str]) -> bool:
+    """The domain, or one that it is a subdomain of, is in `listed` (lower case)."""
+    return not listed.isdisjoint(domain_and_parents(domain.lower()))
+
+
+@lru_cache(maxsize=4096)
+def size_name(size: tuple[int, int]) -> str:
+    """A size in pixels as traders, logs and win rates write it: ``300x250``, or ``native``."""
+    width, height = size
+    return f"{width}x{height}" if width else "native"
 
 
 def languages(codes: list[str] | None) -> frozenset[str]:

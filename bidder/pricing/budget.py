@@ -112,8 +112,10 @@ class Books:
         """
         minute = self._minutes[line_item.campaign.advertiser.id32]
         cost = impression_cost(bid_cpm_micros)
-        if not minute.take(cost, now):
+        taken = minute.take(cost, now)
+        if minute.due(now):
             self._starves(minute)
+        if not taken:
             return None
         account = self.accounts[line_item.campaign.id32]
         hold = account.hold(bid_cpm_micros, now, exchange, seconds)
@@ -121,8 +123,6 @@ class Books:
             minute.give_back(cost, now)
         if account.due(now):
             self._starves(account)
-        if minute.due(now):
-            self._starves(minute)
         return hold
 
     def give_back(self, line_item: LineItem, hold: Hold, now: float) -> None:

@@ -260,7 +260,8 @@ class Account:
         self.lease = Lease("", delays, self._wins)
         self.past: list[Lease] = []
         """Leases of days gone by whose notices may still come."""
-        self.valid_until = self.renewed_at = 0.0
+        self.valid_until = 0.0
+        self.renewed_at = 0.0
         """When the store was last asked for it and answered."""
         self.pace = ""
         """What pacing wants to be remembered, for a worker that comes anew; empty = nothing."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from bidder.openrtb.opportunity import Opportunity, Slot
-from bidder.openrtb.spelling import domain_and_parents
+from bidder.openrtb.spelling import domain_and_parents, size_name
 from bidder.targeting.dimensions import category_and_parent
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -57,8 +57,7 @@ class Facts:
         return found
 
     def _sizes(self) -> Iterable[str]:
-        width, height = self._size
-        return (f"{width}x{height}" if width else "native",)
+        return (size_name(self._size),)
 
     def _categories(self) -> Iterable[str]:
         return [wider for one in self._offer.categories for wider in category_and_parent(one)]

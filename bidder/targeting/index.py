@@ -12,7 +12,7 @@ from struct import unpack
 
 from bidder.campaigns.catalogue import Allow, Catalogue, LineItem, Radius
 from bidder.openrtb.opportunity import DealOffer, FlexibleSize, Opportunity, Slot
-from bidder.openrtb.spelling import domain_and_parents
+from bidder.openrtb.spelling import domain_and_parents, is_domain_in, size_name
 from bidder.reasons import NoBid
 from bidder.targeting.dimensions import (
     AtLeast,
@@ -179,7 +179,7 @@ class _Sizes:
 
 
 def _sizes_said(slot: Slot) -> str:
-    sizes = [f"{width}x{height}" for width, height in slot.sizes]
+    sizes = [size_name(size) for size in slot.sizes]
     sizes += [f"{f.wratio}:{f.hratio} from {f.wmin} wide" for f in slot.flexible]
     kinds = [*sizes, *(("native",) if slot.native else ())]
     return f"takes {', '.join(kinds)}" + (", HTTPS only" if slot.secure else "")
@@ -220,8 +220,8 @@ def deal_for(item: LineItem, deal: DealOffer, seat: str) -> bool:
         return False
     if deal.seats and seat not in deal.seats:
         return False
-    ours = domain_and_parents(item.campaign.advertiser.domain)
-    return not deal.advertisers or not deal.advertisers.isdisjoint(ours)
+    ours = item.campaign.advertiser.domain
+    return not deal.advertisers or is_domain_in(ours, deal.advertisers)
 
 
 def survivors(mask: int, limit: int = MAX_CANDIDATES) -> list[int]:

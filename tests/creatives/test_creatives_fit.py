@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bidder.campaigns.catalogue import NativeAsset
-from bidder.creatives.fit import banner_types, fits, is_domain_in
+from bidder.creatives.fit import banner_types, fits
 from bidder.creatives.mimes import accepts_image, image_type
 from bidder.exchanges.profile import Exchange
 from bidder.openrtb.opportunity import opportunity
 from bidder.openrtb.request import InvalidRequest, decode
+from bidder.openrtb.spelling import is_domain_in
 from bidder.reasons import NoBid
 
 CORPUS = Path(__file__).parents[2] / "../shared/corpus/openrtb/requests.jsonl"

@@ -202,7 +202,7 @@ def test_no_deadline_is_further_away_than_any_auction(tmax: object) -> None:
 
 def test_lone_surrogates_do_not_come_back_out() -> None:
     request = decode(b'{"id":"r","imp":[{"id":"1","tagid":"t\\ud800"}]}')
-    (request.imp[0].tagid or "").encode()
+    assert (request.imp[0].tagid or "").encode() == b"t?"
 
 
 @pytest.mark.parametrize(

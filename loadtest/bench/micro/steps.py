@@ -5,14 +5,11 @@ ciphers) counts as one step, so this tells one version of our own code from the 
 """
 
 import sys
-import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, NamedTuple
 
 CALLS = 300
-SLOW_CALLS, SLOW_SECONDS = 2, 0.01
-"""What takes so long is called so often only."""
 
 
 class Steps(NamedTuple):
@@ -26,10 +23,6 @@ class Steps(NamedTuple):
 def steps(function: Callable[[], object], calls: int = CALLS) -> Steps:
     """What `function` does, once it has been called as often before: caches are warm."""
     bytecodes = functions = 0
-    began = time.perf_counter()
-    function()
-    if time.perf_counter() - began > SLOW_SECONDS:
-        calls = SLOW_CALLS
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal bytecodes, functions
