@@ -10,6 +10,7 @@ from bidder.capping import Kind, Ledger, Record, Rule
 from bidder.openrtb.opportunity import DealOffer, Slot
 from bidder.person import Profile
 from bidder.pricing import Estimate
+from bidder.scoring.features import Row
 
 
 class Contender(Struct, frozen=True, gc=False):
@@ -52,8 +53,8 @@ class Scored(Struct, frozen=True, gc=False):
 
     value_micros: int
     estimate: Estimate
-    row: bytes
-    """The features it was scored on, as `scoring.features.logged` takes them."""
+    row: Row
+    """The features it was scored on."""
 
 
 class Choice(Struct, frozen=True, gc=False):

@@ -77,7 +77,6 @@ class Chooser:
         self._context: features.Context | None = None
         self._histories: dict[int, History] = {}
         self._facts: dict[tuple[int, tuple[int, int], ZoneInfo], Facts] = {}
-        self._row = features.new_row()
         self._candidates: dict[int, Candidate | None] = {}
         """Of the slot at hand, by index of the line item."""
         self._scored: dict[tuple[int, int], Scored] = {}
@@ -265,8 +264,7 @@ class Chooser:
         if history is None:
             history = capping.history(self._ledger, item)
             self._histories[item.index] = history
-        row = self._row
-        features.fill(row, self._context, slot, candidate.size, history, item, candidate.creative)
+        row = features.row(self._context, slot, candidate.size, history, item, candidate.creative)
         p_click = p_conversion = p_view = 0.0
         scorer = self._serving.scorer
         if item.goal.kind == "cpc":
@@ -285,7 +283,7 @@ class Chooser:
             intrusiveness=self._rotation.intrusiveness(item, candidate.creative),
         )
         worth = int(value(item, estimate, candidate.factor) * candidate.rate)
-        return Scored(worth, estimate, bytes(row))
+        return Scored(worth, estimate, row)
 
     def _reserve(self, choice: Choice) -> None:
         """From here on this bid stands in the ledger as a reservation."""

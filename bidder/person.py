@@ -5,6 +5,8 @@ back: id, profile, and the raw ledger of what was shown to them. `History` is wh
 the ads one line item may repeat, as the models see it.
 """
 
+from math import nan
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -114,7 +116,8 @@ NOBODY = Person(id="", profile=Profile(), ledger=b"")
 
 
 class History(Struct, frozen=True):
-    """Exposures of one person, counted for one advertiser. Ages are in seconds, -1 = never."""
+    """Exposures of one person, counted for one advertiser, in the order of the models' features.
+    Ages are in seconds, NaN = never."""
 
     impressions_hour: int = 0
     impressions_day: int = 0
@@ -122,16 +125,16 @@ class History(Struct, frozen=True):
     impressions_month: int = 0
     line_item_impressions_day: int = 0
     line_item_impressions_week: int = 0
+    other_impressions_day: int = 0
+    """Impressions of other advertisers in the last 24 hours."""
     clicks_month: int = 0
     conversions_month: int = 0
     contacts_week: int = 0
     """Emails, SMS and pushes of the advertiser in the last 7 days."""
-    since_impression: int = -1
-    since_click: int = -1
-    since_conversion: int = -1
-    since_contact: int = -1
-    other_impressions_day: int = 0
-    """Impressions of other advertisers in the last 24 hours."""
+    since_impression: float = nan
+    since_click: float = nan
+    since_conversion: float = nan
+    since_contact: float = nan
 
 
 NO_HISTORY = History()

@@ -8,7 +8,7 @@ the sizes are our assumptions. A trained demo model shows how the bidder works, 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import cos, exp, log, log1p, pi
+from math import cos, exp, log, log1p, nan, pi
 from random import Random
 from zoneinfo import ZoneInfo
 
@@ -64,13 +64,11 @@ def table(impressions: int, seed: int) -> Table:
     cases = sorted(_cases(impressions, random), key=lambda case: case.time)
     rows = np.empty((len(cases), len(features.NAMES)))
     clicks, sales, weights = [], [], []
-    row = features.new_row()
     for index, case in enumerate(cases):
         context = features.context(case.opportunity, case.profile, case.time)
-        features.fill(
-            row, context, case.slot, case.size, case.history, case.line_item, case.creative
+        rows[index] = features.row(
+            context, case.slot, case.size, case.history, case.line_item, case.creative
         )
-        rows[index] = row
         click, weight = _draw(_chance(click_odds(case)), MORE_CLICKS, random)
         sale = False
         if click:
@@ -298,9 +296,9 @@ def _history(random: Random) -> History:
     day = sum(age < DAY for age in shown)
     week = sum(age < WEEK for age in shown)
     own = sum(random.random() < 0.6 for _ in range(day))
-    clicked = random.choice(shown) if shown and random.random() < 0.08 else -1
-    bought = int(random.random() * clicked) if clicked > 0 and random.random() < 0.3 else -1
-    contact = int(random.expovariate(1 / (9 * DAY))) if random.random() < 0.5 else -1
+    clicked = random.choice(shown) if shown and random.random() < 0.08 else nan
+    bought = int(random.random() * clicked) if clicked > 0 and random.random() < 0.3 else nan
+    contact = int(random.expovariate(1 / (9 * DAY))) if random.random() < 0.5 else nan
     return History(
         impressions_hour=sum(age < HOUR for age in shown),
         impressions_day=day,
@@ -311,7 +309,7 @@ def _history(random: Random) -> History:
         clicks_month=int(clicked >= 0),
         conversions_month=int(bought >= 0),
         contacts_week=int(0 <= contact < WEEK),
-        since_impression=shown[0] if shown else -1,
+        since_impression=shown[0] if shown else nan,
         since_click=clicked,
         since_conversion=bought,
         since_contact=contact,

@@ -1,6 +1,7 @@
 """What do the models see of a ledger? Exposures, clicks and contacts, counted for one line item."""
 
 from bisect import bisect_right
+from math import nan
 
 from bidder.campaigns.catalogue import LineItem
 from bidder.capping.ledger import (
@@ -40,6 +41,7 @@ def history(ledger: Ledger, line_item: LineItem) -> History:
         impressions_month=_since(shown, now - _MONTH),
         line_item_impressions_day=_since(own, now - _DAY),
         line_item_impressions_week=_since(own, now - _WEEK),
+        other_impressions_day=_since(times(EVERYONE, 0, _SHOWN), now - _DAY) - day,
         clicks_month=_since(clicks, now - _MONTH),
         conversions_month=_since(conversions, now - _MONTH),
         contacts_week=_since(contacts, now - _WEEK),
@@ -47,7 +49,6 @@ def history(ledger: Ledger, line_item: LineItem) -> History:
         since_click=_age(clicks, now),
         since_conversion=_age(conversions, now),
         since_contact=_age(contacts, now),
-        other_impressions_day=_since(times(EVERYONE, 0, _SHOWN), now - _DAY) - day,
     )
 
 
@@ -56,5 +57,5 @@ def _since(times: list[int], start: int) -> int:
     return len(times) - bisect_right(times, start) if times else 0
 
 
-def _age(times: list[int], now: int) -> int:
-    return max(now - times[-1], 0) if times else -1
+def _age(times: list[int], now: int) -> float:
+    return max(now - times[-1], 0) if times else nan

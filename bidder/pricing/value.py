@@ -1,6 +1,7 @@
 """What is one impression worth to the advertiser? CPM micros of its own currency."""
 
 from collections.abc import Callable
+from math import nan
 
 from msgspec import Struct
 
@@ -24,8 +25,8 @@ class Estimate(Struct, frozen=True, gc=False):
     """P(sale credited to the view | impression); counts where the line item credits views."""
     basket_micros: int = 0
     """Value of the open basket or of a usual order, in the advertiser's currency."""
-    since_click: int = -1
-    """Seconds since the last click on this advertiser, -1 = never."""
+    since_click: float = nan
+    """Seconds since the last click on this advertiser, NaN = never."""
     intrusiveness: float = 0.0
 
 

@@ -6,14 +6,14 @@ Signatures: LightGBM 4.7 C API, `LGBM_BoosterPredictForMatSingleRowFast` and its
 """
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import byref, c_char_p, c_double, c_int, c_int64, c_void_p
 from functools import cache
 from importlib.util import find_spec
 from math import nan
 from pathlib import Path
+from struct import Struct as Packing
 from weakref import finalize
-
-from bidder.scoring.features import Row
 
 _NORMAL, _FLOAT64 = 0, 1
 _FROM_FIRST, _ALL_TREES = 0, -1
@@ -52,14 +52,17 @@ class Booster:
         # PyDLL keeps the GIL: 10 µs are too short to hand it to another thread and wait for it.
         self._call = _library(ctypes.PyDLL).LGBM_BoosterPredictForMatSingleRowFast
         self._fast = fast
+        self._row = (c_double * self.columns)()
+        self._write = Packing(f"{self.columns}d").pack_into
         self._length = c_int64()
         self._result = c_double()
         self._length_at = byref(self._length)
         self._result_at = byref(self._result)
 
-    def predict(self, row: Row) -> float:
-        """The model's output, through its link function, for a row of `columns` float64."""
-        if self._call(self._fast, row, self._length_at, self._result_at):
+    def predict(self, row: Sequence[float]) -> float:
+        """The model's output, through its link function, for a row of `columns` numbers."""
+        self._write(self._row, 0, *row)
+        if self._call(self._fast, self._row, self._length_at, self._result_at):
             return nan
         return self._result.value
 

@@ -8,8 +8,10 @@ per-advertiser residual fell from 0.27 to 0.0002 when advertisers were calibrate
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from math import isfinite
+from math import copysign, isfinite, isnan
 
+_FAR = 1e300
+"""Beyond every knot, and finite."""
 _NO_FACTORS: Mapping[str, float] = {}
 
 
@@ -38,25 +40,21 @@ class Calibration:
             raise ValueError("a rate is not a probability")
         if not all(isfinite(factor) and factor > 0 for factor in factors.values()):
             raise ValueError("a factor is not above 0")
-        self.scores = tuple(scores)
-        self.rates = tuple(rates)
         self.factors = dict(factors)
-        self._last = len(scores) - 1
+        self._scores = tuple(scores)
+        knots = [*zip(scores, rates, strict=True)]
+        between = [
+            (start, low, end - start, high - low) for (start, low), (end, high) in pairwise(knots)
+        ]
+        # Piece `i` ends at knot `i`: where it starts, its rate there, its width and its rise.
+        self._pieces = ((*knots[0], 1.0, 0.0), *between, (*knots[-1], 1.0, 0.0))
 
     def apply(self, score: float, advertiser: str = "") -> float:
         """The probability, in [0, 1], behind a score. NaN gives 0: no opinion bids nothing."""
-        if score != score:
-            return 0.0
-        scores, rates = self.scores, self.rates
-        right = bisect_right(scores, score)
-        if right == 0:
-            rate = rates[0]
-        elif right > self._last:
-            rate = rates[-1]
-        else:
-            left = right - 1
-            start, low = scores[left], rates[left]
-            rate = low + (rates[right] - low) * (score - start) / (scores[right] - start)
+        if not isfinite(score):
+            return 0.0 if isnan(score) else self.apply(copysign(_FAR, score), advertiser)
+        start, low, width, rise = self._pieces[bisect_right(self._scores, score)]
+        rate = low + rise * (score - start) / width
         if self.factors:
             rate *= self.factors.get(advertiser, 1.0)
         return rate if rate < 1.0 else 1.0

@@ -7,18 +7,18 @@ it was made for, and where it says what the C entry says; else the C entry goes 
 """
 
 import ctypes
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from importlib import import_module
 from importlib.util import find_spec
 from math import isclose
 from pathlib import Path
 from platform import machine
+from struct import Struct as Packing
 from tempfile import NamedTemporaryFile
 from typing import Any
 
 from bidder.scoring.booster import Booster
-from bidder.scoring.features import Row
 
 TOLERANCE = 1e-9
 FOLDER = "compiled"
@@ -41,12 +41,17 @@ class Compiled:
         if address is None:
             raise CompiledError(f"{cache}: holds no entry")
         self._call = _ENTRY(address)
+        columns = self._model.num_feature()
+        self._row = (ctypes.c_double * columns)()
+        self._row_at = ctypes.addressof(self._row)
+        self._write = Packing(f"{columns}d").pack_into
         self._result = ctypes.c_double()
         self._result_at = ctypes.addressof(self._result)
 
-    def predict(self, row: Row) -> float:
+    def predict(self, row: Sequence[float]) -> float:
         """As `Booster.predict`."""
-        self._call(ctypes.addressof(row), self._result_at, 0, 1)
+        self._write(self._row, 0, *row)
+        self._call(self._row_at, self._result_at, 0, 1)
         return self._result.value
 
 
@@ -74,8 +79,8 @@ def compile_to(text: bytes, cache: Path) -> None:
 
 
 def predictor(
-    booster: Booster, text: bytes, directory: Path, role: str, rows: Iterable[Row]
-) -> Callable[[Row], float]:
+    booster: Booster, text: bytes, directory: Path, role: str, rows: Iterable[Sequence[float]]
+) -> Callable[[Sequence[float]], float]:
     """The faster of the two that can be trusted. `rows`: on which both must agree, to 1e-9.
 
     Raises `CompiledError` where there is a compiled model that must not be used.

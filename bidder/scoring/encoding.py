@@ -6,13 +6,15 @@ holds, per role and feature, a table from bucket to smoothed rate, and `Encoding
 the buckets' place between row and trees. A bucket that training never saw has the average rate.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 
 from msgspec import Struct
 
 from bidder.scoring import features
 from bidder.scoring.features import Row
+
+_rate: Callable[[dict[float, float], float, float], float] = dict.get
 
 
 class Rates(Struct, frozen=True):
@@ -24,10 +26,7 @@ class Rates(Struct, frozen=True):
 
 
 class Encoding:
-    """The tables of one role, by feature. Raises `ValueError` on a table that makes no sense.
-
-    Not for use by several threads at once: the row that `apply` returns is its own.
-    """
+    """The tables of one role, by feature. Raises `ValueError` on a table that makes no sense."""
 
     def __init__(self, tables: Mapping[str, Rates]) -> None:
         for name, table in tables.items():
@@ -35,28 +34,30 @@ class Encoding:
                 raise ValueError(f"{name!r} is no feature with buckets")
             if not all(map(isfinite, (table.average, *table.rates.values()))):
                 raise ValueError(f"a rate of {name!r} is not finite")
-        self._tables = [
-            (features.NAMES.index(name), {float(b): rate for b, rate in table.rates.items()}.get,
-             table.average)
-            for name, table in tables.items()
-        ]  # fmt: skip
-        self._row = features.new_row()
-        self._encoded = _numbers(self._row)
+        columns = {features.NAMES.index(name): table for name, table in tables.items()}
+        self._runs = []
+        for run in _runs(sorted(columns)):
+            named = [columns[at] for at in range(run.start, run.stop)]
+            rates = [{float(bucket): rate for bucket, rate in t.rates.items()} for t in named]
+            self._runs.append((run, rates, [table.average for table in named]))
 
-    def apply(self, row: Row) -> Row:
-        """`row` with rates in the place of buckets; overwritten by the next call."""
-        if not self._tables:
-            return row
-        given, encoded = _numbers(row), self._encoded
-        encoded[:] = given
-        for column, rate_of, average in self._tables:
-            encoded[column] = rate_of(given[column], average)
-        return self._row
+    def apply(self, row: Row) -> Sequence[float]:
+        """`row` with rates in the place of buckets."""
+        encoded = [*row]
+        for run, rates, averages in self._runs:
+            encoded[run] = map(_rate, rates, row[run], averages)
+        return encoded
 
 
-def _numbers(row: Row) -> "memoryview[float]":
-    """The numbers of a row, which ctypes itself hands out at twice the price."""
-    return memoryview(row).cast("B").cast("d")
+def _runs(columns: Sequence[int]) -> list[slice]:
+    """Ascending columns as slices: neighbours are looked up in one go."""
+    runs: list[slice] = []
+    for at in columns:
+        if runs and runs[-1].stop == at:
+            runs[-1] = slice(runs[-1].start, at + 1)
+        else:
+            runs.append(slice(at, at + 1))
+    return runs
 
 
 PLAIN = Encoding({})

@@ -1,7 +1,7 @@
 """What do the models see of one ad, in one slot, for one person?
 
 One ordered list, `FEATURES`, shared by serving and training. A row is `FEATURES` as float64; NaN is
-"unknown". Work is split in two: `context` once per request, `fill` once per candidate. Rows are
+"unknown". Work is split in two: `context` once per request, `row` once per candidate. Rows are
 logged with the bid and trained on as logged, so a feature is computed in one place only: here.
 
 `VERSION` names what a row means: it changes with any name, kind, definition or list of names below.
@@ -15,17 +15,17 @@ row, which must outlive the models it trains.
 """
 
 from collections.abc import Iterable, Sequence
-from ctypes import Array, c_double
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
 from math import nan
 from struct import Struct as Packing
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 from zlib import crc32
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from bidder.campaigns.catalogue import Creative, LineItem
 from bidder.openrtb.opportunity import Opportunity, Slot
@@ -42,8 +42,8 @@ STAGES = ("prospect", "visitor", "new", "active", "lapsing", "lapsed", "won-back
 CREATIVE_TYPES = ("image", "html", "native")
 
 Kind = Literal["number", "flag", "code", "bucket"]
-Row = Array[c_double]
-"""One row, laid out for the C entry of LightGBM. Make it with `new_row`, reuse it at will."""
+Row = tuple[float, ...]
+"""`FEATURES` of one candidate, in order."""
 
 
 class Feature(NamedTuple):
@@ -131,13 +131,12 @@ _DEVICES, _SYSTEMS, _BROWSERS, _SUPPLIES, _STAGES = (
 )
 _IMAGE, _HTML, _NATIVE = range(3)
 _LOW_BITS = BUCKETS - 1
-_RowType = c_double * len(FEATURES)
 _packing = Packing(f"{len(FEATURES)}d")
 _NO_TOPICS: frozenset[str] = frozenset()
 
 
 class Context(Struct, frozen=True, gc=False):
-    """What all candidates of one request share: made once by `context`, read by `fill`."""
+    """What all candidates of one request share: made once by `context`, read by `row`."""
 
     values: tuple[float, ...]
     """The features of the request and the person, in order."""
@@ -150,21 +149,16 @@ class Context(Struct, frozen=True, gc=False):
     """Local hour since the epoch; -1 if the person's zone is unknown."""
 
 
-def new_row() -> Row:
-    """An empty row (all zero) of `len(FEATURES)` float64."""
-    return _RowType()
-
-
-def logged(row: Row | bytes) -> list[float | None]:
-    """The row, or a copy of its bytes, as it goes into the log, where JSON writes NaN as null."""
-    return cast("list[float | None]", list(_packing.unpack(row)))
+def logged(row: Row) -> list[float | None]:
+    """The row as it goes into the log: flags are numbers, and JSON writes NaN as null."""
+    return list(_packing.unpack(_packing.pack(*row)))
 
 
 def from_log(values: Sequence[float | None]) -> Row:
     """The row behind `logged` features. Raises `ValueError` if it is not as long as `FEATURES`."""
     if len(values) != len(FEATURES):
         raise ValueError(f"a row has {len(FEATURES)} features, this one {len(values)}")
-    return _RowType(*[nan if value is None else value for value in values])
+    return tuple([nan if value is None else value for value in values])
 
 
 def context(opportunity: Opportunity, profile: Profile, now: int) -> Context:
@@ -200,16 +194,15 @@ def context(opportunity: Opportunity, profile: Profile, now: int) -> Context:
     return Context(values, now, profile, topics, opportunity.language, hour)
 
 
-def fill(
-    row: Row,
+def row(
     context: Context,
     slot: Slot,
     size: tuple[int, int],
     history: History,
     line_item: LineItem,
     creative: Creative,
-) -> None:
-    """Overwrite `row` with one candidate. `size` is width, height in pixels; (0, 0) for native."""
+) -> Row:
+    """One candidate's. `size` is width, height in pixels; (0, 0) for native."""
     width, height = size
     advertiser = line_item.campaign.advertiser
     hour = context.hour
@@ -218,30 +211,16 @@ def fill(
     categories = creative.categories or advertiser.categories
     topics = context.topics
     spoken, understood = creative.language, context.language
-    _packing.pack_into(
-        row,
-        0,
+    viewability = slot.viewability
+    return (
         *context.values,
         slot.position or nan,
         slot.interstitial,
-        viewability if (viewability := slot.viewability) >= 0 else nan,
+        viewability if viewability >= 0 else nan,
         slot.floor_cpm,
         width * height or nan,
         width / height if height else nan,
-        history.impressions_hour,
-        history.impressions_day,
-        history.impressions_week,
-        history.impressions_month,
-        history.line_item_impressions_day,
-        history.line_item_impressions_week,
-        history.other_impressions_day,
-        history.clicks_month,
-        history.conversions_month,
-        history.contacts_week,
-        age if (age := history.since_impression) >= 0 else nan,
-        age if (age := history.since_click) >= 0 else nan,
-        age if (age := history.since_conversion) >= 0 else nan,
-        age if (age := history.since_contact) >= 0 else nan,
+        *astuple(history),
         hour % 24,
         (hour // 24 + 3) % 7,  # the epoch began on a Thursday
         _audience_age(context, line_item),
@@ -272,11 +251,10 @@ def _audience_age(context: Context, line_item: LineItem) -> float:
         return nan
     latest = 0
     audience = line_item.audience
-    for rules in (audience.any_of, audience.all_of):
-        for rule in rules:
-            seen = segments.get(rule.segment, 0)
-            if seen > latest:  # max() costs three times as much
-                latest = seen
+    for rule in audience.any_of + audience.all_of:
+        seen = segments.get(rule.segment, 0)
+        if seen > latest:  # max() costs three times as much
+            latest = seen
     return max(context.now - latest, 0) if latest else nan
 
 

@@ -6,7 +6,7 @@ It never changes, so a reload makes a new one and swaps the reference; requests 
 old one, whose memory goes with the last of them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
 from math import isclose
 from pathlib import Path
@@ -30,7 +30,7 @@ class Part(NamedTuple):
     """What one role is made of."""
 
     encoding: Encoding
-    predict: Callable[[Row], float]
+    predict: Callable[[Sequence[float]], float]
     """The booster's, or that of the same trees compiled."""
     calibration: Calibration
 
@@ -123,14 +123,13 @@ class Scorer:
 
 def _predictor(
     directory: Path, role: Role, about: Manifest, encoding: Encoding
-) -> Callable[[Row], float]:
+) -> Callable[[Sequence[float]], float]:
     """The trees of a role: compiled where that can be trusted, else by the C entry."""
     file = about.models[role]
     content = manifest.checked(directory, file)
     booster = _booster(directory, file, content)
     try:
-        rows = [features.from_log(probe.row) for probe in about.probes]
-        encoded = [features.from_log(list(encoding.apply(row))) for row in rows]
+        encoded = [encoding.apply(features.from_log(probe.row)) for probe in about.probes]
         return compiled.predictor(booster, content, directory, role, encoded)
     except ValueError:
         return booster.predict  # a probe that cannot be used: `load` says so

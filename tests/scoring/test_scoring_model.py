@@ -75,7 +75,7 @@ def test_one_more_exposure_in_the_hour_never_raises_p_click(rows: Any) -> None:
     scorer = Scorer.load(DEMO)
     column = features.NAMES.index("impressions_hour")
     falls = 0
-    for row in map(row_of, rows[:300]):
+    for row in rows[:300].tolist():
         scores = []
         for exposures in range(12):
             row[column] = exposures

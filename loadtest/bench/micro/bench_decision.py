@@ -127,7 +127,6 @@ def bench_context(timed: Timed, made: Made) -> None:
 
 def bench_features(timed: Timed, made: Made) -> None:
     """One row."""
-    row = features.new_row()
     known: list[tuple[features.Context, Choice, History]] = []
     for source, offered in made.chosen:
         choice = offered.choice
@@ -137,14 +136,14 @@ def bench_features(timed: Timed, made: Made) -> None:
     def fill(one: tuple[features.Context, Choice, History]) -> None:
         context, choice, seen = one
         shown = choice.candidate
-        features.fill(row, context, choice.slot, shown.size, seen, choice.line_item, shown.creative)
+        features.row(context, choice.slot, shown.size, seen, choice.line_item, shown.creative)
 
     timed(over(known, fill))
 
 
 def bench_score(timed: Timed, made: Made) -> None:
     """One row through the click and the conversion model, calibrated."""
-    rows = [features.from_log(features.logged(each.choice.scored.row)) for _, each in made.chosen]
+    rows = [each.choice.scored.row for _, each in made.chosen]
     timed(over(rows, made.serving.scorer.score))
 
 
