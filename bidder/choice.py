@@ -32,6 +32,8 @@ class Candidate(Struct, frozen=True, gc=False):
     creative: Creative
     size: tuple[int, int]
     rules: tuple[Rule, ...]
+    felt: float
+    """How intrusive it would be felt to be now, 0..1."""
     factor: float
     """The trader's modifiers and the pacing, multiplied."""
     rate: float

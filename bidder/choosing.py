@@ -175,7 +175,9 @@ class Chooser:
             if factor <= 0:
                 self._out(item.index, NoBid.NO_VALUE, "a modifier is 0 here")
                 return None
-        return Candidate(item, shown.creative, shown.size, shown.rules, factor, contender.rate)
+        return Candidate(
+            item, shown.creative, shown.size, shown.rules, shown.felt, factor, contender.rate
+        )
 
     def _best(self, slot: Slot, market: Market, contenders: Sequence[Contender]) -> Choice | None:
         """The candidate worth most to its advertiser. Those that cannot win are not scored."""
@@ -280,7 +282,7 @@ class Chooser:
             p_view=p_view,
             basket_micros=basket.value_micros if basket is not None else 0,
             since_click=history.since_click,
-            intrusiveness=self._rotation.intrusiveness(item, candidate.creative),
+            intrusiveness=candidate.felt,
         )
         worth = int(value(item, estimate, candidate.factor) * candidate.rate)
         return Scored(worth, estimate, row)

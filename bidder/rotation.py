@@ -27,6 +27,8 @@ class Shown(Struct, frozen=True, gc=False):
     creative: Creative
     size: tuple[int, int]
     rules: tuple[Rule, ...]
+    felt: float
+    """How intrusive it would be felt to be now, 0..1."""
 
 
 class Rotation:
@@ -50,12 +52,12 @@ class Rotation:
         self._ledger = ledger
         self._random = random
         self._known = known
-        self._judge: Judge | None = None
+        self._judge = self._new_judge()
 
     def follow(self, ledger: Ledger) -> None:
         """From here on the person's ledger is this one."""
         self._ledger = ledger
-        self._judge = None
+        self._judge = self._new_judge()
 
     def pick(self, item: LineItem, slot: Slot) -> Shown | Refusal:
         """The creative to show, or the furthest reason why there is none."""
@@ -71,12 +73,11 @@ class Rotation:
                 if size > refusal.reason:
                     refusal = Refusal(size, creative.id)
                 continue
-            rules = self._serving.rules_of(item, creative)
-            silent = self._silent(item, creative, rules, wait)
-            if silent is None:
-                allowed.append(Shown(creative, size, rules))
-            elif silent.reason > refusal.reason:
-                refusal = silent
+            found = self._shown(item, creative, size, wait)
+            if isinstance(found, Shown):
+                allowed.append(found)
+            elif found.reason > refusal.reason:
+                refusal = found
         if len(allowed) > 1:
             return min(allowed, key=lambda shown: self._rank(item, shown.creative))
         return allowed[0] if allowed else refusal
@@ -87,28 +88,24 @@ class Rotation:
         seen = len(self._ledger.exposures(CREATIVE, creative.id32, 1))
         return after_products, seen, self._random.random()
 
-    def intrusiveness(self, item: LineItem, creative: Creative) -> float:
-        """How intrusive this ad would be felt to be now, 0..1."""
-        if self._judge is None:
-            given = self._serving.intrusion
-            if given is None:
-                return 0.0
-            self._judge = Judge(self._offer, self._profile, self._ledger, given)
-        return self._judge.intrusiveness(item, creative)
-
-    def _silent(
-        self, item: LineItem, creative: Creative, rules: tuple[Rule, ...], wait: str
-    ) -> Refusal | None:
-        """Why this person is to be spared a creative that fits; None if they are not."""
+    def _shown(
+        self, item: LineItem, creative: Creative, size: tuple[int, int], wait: str
+    ) -> Shown | Refusal:
+        """A creative that fits, or why this person is to be spared it."""
         if wait and creative.product:
             return Refusal(NoBid.NO_CREATIVE, wait)
+        rules = self._serving.rules_of(item, creative)
         if rules and self._known:
             verdict = capping.verdict(self._ledger, rules)
             if verdict is not None:
                 return Refusal(verdict.reason, verdict)
+        felt = self._judge.intrusiveness(item, creative) if self._judge is not None else 0.0
         ceiling = item.intrusiveness.ceiling
-        if ceiling < 1:
-            felt = self.intrusiveness(item, creative)
-            if felt > ceiling:
-                return Refusal(NoBid.TOO_INTRUSIVE, f"{felt:.2f}, above the ceiling of {ceiling:g}")
-        return None
+        if felt > ceiling:
+            return Refusal(NoBid.TOO_INTRUSIVE, f"{felt:.2f}, above the ceiling of {ceiling:g}")
+        return Shown(creative, size, rules, felt)
+
+    def _new_judge(self) -> Judge | None:
+        """Without parameters no ad is held to be intrusive."""
+        given = self._serving.intrusion
+        return Judge(self._offer, self._profile, self._ledger, given) if given is not None else None

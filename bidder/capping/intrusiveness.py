@@ -9,10 +9,11 @@ import re
 from collections.abc import Sequence
 from math import exp, log, log1p
 
-from bidder.campaigns.catalogue import Creative, LineItem
+from bidder.campaigns.catalogue import Advertiser, Creative, LineItem
 from bidder.capping.ledger import ADVERTISER, ANY_CHANNEL, Ledger
 from bidder.capping.parameters import Parameters
 from bidder.openrtb.opportunity import Opportunity
+from bidder.openrtb.spelling import with_parents
 from bidder.person import Profile
 
 HOUR = 3600
@@ -80,23 +81,18 @@ class Judge:
         self._profile = profile
         self._ledger = ledger
         self._parameters = parameters
-        self._topics = offer.categories | {topic.partition("-")[0] for topic in offer.categories}
+        self._topics = with_parents(offer.categories)
         self._words: set[str] | None = None
         self._pressures: dict[int, float] = {}
-        self._known: dict[tuple[int, bool, str], float] = {}
 
     def intrusiveness(self, item: LineItem, creative: Creative) -> float:
         """How this creative of `item` would be felt, 0..1."""
-        key = (item.index, creative.product, creative.language)
-        found = self._known.get(key)
-        if found is None:
-            found = self._known[key] = _felt(
-                self._pressure(item),
-                self.relevance(item, creative),
-                self.specificity(item, creative),
-                self._parameters,
-            )
-        return found
+        return _felt(
+            self._pressure(item.campaign.advertiser),
+            self.relevance(item, creative),
+            self.specificity(item, creative),
+            self._parameters,
+        )
 
     def specificity(self, item: LineItem, creative: Creative) -> float:
         """How much the ad shows that it knows of the person, 0..1."""
@@ -118,11 +114,12 @@ class Judge:
         if signal:
             age = max(self._ledger.now - signal, 0) / (HOUR * given.interest_half_life_hours)
             off *= 1 - given.relevance_interest * exp(-_LN2 * age)
+        if off == 1.0:
+            return 0.0
         spoken, read = creative.language, self._offer.language
         return (1 - off) * (given.other_language if spoken and read and spoken != read else 1.0)
 
-    def _pressure(self, item: LineItem) -> float:
-        advertiser = item.campaign.advertiser
+    def _pressure(self, advertiser: Advertiser) -> float:
         found = self._pressures.get(advertiser.id32)
         if found is None:
             exposures = self._ledger.exposures(ADVERTISER, advertiser.id32, ANY_CHANNEL)
@@ -135,11 +132,13 @@ class Judge:
     def _interest(self, item: LineItem) -> int:
         """When the person last gave a sign of interest in what `item` is about; 0 = never."""
         about, profile = item.about.categories, self._profile
-        if not profile.unwanted.isdisjoint(about):
-            return 0
         basket = profile.baskets.get(item.campaign.advertiser.id)
         latest = basket.updated if basket is not None else 0
-        for topic, at in profile.interests.items() if about else ():
+        if not about:
+            return latest
+        if not profile.unwanted.isdisjoint(about):
+            return 0
+        for topic, at in profile.interests.items():
             if at > latest and (topic in about or topic.partition("-")[0] in about):
                 latest = at
         return latest

@@ -4,6 +4,7 @@ The slow obvious truth: it repeats what the index knows from load time (size, se
 only the request can say. It runs for the few line items that survive everything else.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from bidder.campaigns.catalogue import Advertiser, Creative
@@ -11,7 +12,7 @@ from bidder.creatives import native
 from bidder.creatives.mimes import HTML, SCRIPT, accepts_image
 from bidder.exchanges.profile import Exchange
 from bidder.openrtb.opportunity import FlexibleSize, Opportunity, Slot
-from bidder.openrtb.spelling import is_domain_in
+from bidder.openrtb.spelling import is_domain_in, with_parents
 from bidder.reasons import NoBid
 
 Size = tuple[int, int]
@@ -33,17 +34,22 @@ def fits(
     A fact that the request does not state is taken for permission, except where the standard says
     that unlisted means unsupported: `api` (§3.2.6), and here `expdir` as well.
     """
-    size = _size(creative, slot)
-    if isinstance(size, NoBid):
-        return size
+    size = NATIVE_SIZE
+    is_banner = creative.native is None
+    if is_banner:
+        size = (creative.width, creative.height)
+        if size not in slot.sizes and not _is_flexible_to(size, slot.flexible):
+            return NoBid.WRONG_SIZE
+    elif not slot.native:
+        return NoBid.WRONG_SIZE
     if slot.secure and not creative.secure:
         return NoBid.NO_CREATIVE
     if exchange.markup == "registered" and not creative.registered.get(exchange.name):
         return NoBid.NO_CREATIVE
-    apis = slot.apis if creative.native is None else slot.native_apis
+    apis = slot.apis if is_banner else slot.native_apis
     if not (creative.apis <= apis and creative.expandable <= slot.expandable):
         return NoBid.NO_CREATIVE
-    if creative.native is None and not _takes_banner(creative, slot):
+    if is_banner and slot.mimes and not _takes_banner(creative, slot.mimes):
         return NoBid.NO_CREATIVE
     if not _speaks(creative.language, opportunity):
         return NoBid.WRONG_LANGUAGE
@@ -56,25 +62,18 @@ def fits(
     return size
 
 
-def _size(creative: Creative, slot: Slot) -> Size | NoBid:
-    if creative.native is not None:
-        return NATIVE_SIZE if slot.native else NoBid.WRONG_SIZE
-    size = (creative.width, creative.height)
-    if size in slot.sizes or any(_is_flexible_to(size, offer) for offer in slot.flexible):
-        return size
-    return NoBid.WRONG_SIZE
-
-
-def _is_flexible_to(size: Size, offer: FlexibleSize) -> bool:
-    """The very ratio, and wide enough (§3.2.10)."""
+def _is_flexible_to(size: Size, offers: Sequence[FlexibleSize]) -> bool:
+    """The very ratio of one of them, and wide enough (§3.2.10)."""
     width, height = size
-    return width * offer.hratio == height * offer.wratio and width >= offer.wmin
+    for offer in offers:
+        if width * offer.hratio == height * offer.wratio and width >= offer.wmin:
+            return True
+    return False
 
 
-def _takes_banner(creative: Creative, slot: Slot) -> bool:
+def _takes_banner(creative: Creative, mimes: frozenset[str]) -> bool:
     """`mimes`: an image goes by its own type or as HTML, HTML as itself or as what it runs."""
-    mimes = slot.mimes
-    if not mimes or mimes & HTML:
+    if mimes & HTML:
         return True
     if creative.image_url:
         return accepts_image(mimes, creative.image_url)
@@ -111,7 +110,7 @@ def blocked_by(
     if not blocked and not allowed:
         return ""
     about = creative.categories | advertiser.categories
-    if blocked and any(_is_covered(category, blocked) for category in about):
+    if not blocked.isdisjoint(with_parents(about)):
         return "bcat"
     return "acat" if allowed and not _are_allowed(about, allowed) else ""
 
@@ -120,17 +119,14 @@ def _are_allowed(about: frozenset[str], allowed: frozenset[str]) -> bool:
     """`acat`: every category in the list's own taxonomy is on it, and there is one."""
     taxonomies = {_taxonomy(category) for category in allowed}
     comparable = [category for category in about if _taxonomy(category) in taxonomies]
-    return bool(comparable) and all(_is_covered(category, allowed) for category in comparable)
+    return bool(comparable) and all(
+        category in allowed or category.partition("-")[0] in allowed for category in comparable
+    )
 
 
 def _taxonomy(category: str) -> str:
     """``6`` of ``6:123``; empty for the default, IAB 1.0."""
     return category.rpartition(":")[0]
-
-
-def _is_covered(category: str, listed: frozenset[str]) -> bool:
-    """The category or its parent is listed: `IAB25` covers `IAB25-3`."""
-    return category in listed or category.partition("-")[0] in listed
 
 
 def banner_types(creative: Creative) -> frozenset[int]:

@@ -53,6 +53,13 @@ def domain_and_parents(domain: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+@lru_cache(maxsize=65536)
+def with_parents(categories: frozenset[str]) -> frozenset[str]:
+    """Of `IAB1-2`, `IAB1` as well: who asks for all sport takes a page on tennis, and who blocks it
+    an ad for rackets."""
+    return categories.union([category.partition("-")[0] for category in categories])
+
+
 def is_domain_in(domain: str, listed: frozenset[str]) -> bool:
     """The domain, or one that it is a subdomain of, is in `listed` (lower case)."""
     return not listed.isdisjoint(domain_and_parents(domain.lower()))

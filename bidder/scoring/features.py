@@ -29,6 +29,7 @@ from msgspec.structs import astuple
 
 from bidder.campaigns.catalogue import Creative, LineItem
 from bidder.openrtb.opportunity import Opportunity, Slot
+from bidder.openrtb.spelling import with_parents
 from bidder.person import History, Profile
 
 BUCKETS = 65536
@@ -132,7 +133,6 @@ _DEVICES, _SYSTEMS, _BROWSERS, _SUPPLIES, _STAGES = (
 _IMAGE, _HTML, _NATIVE = range(3)
 _LOW_BITS = BUCKETS - 1
 _packing = Packing(f"{len(FEATURES)}d")
-_NO_TOPICS: frozenset[str] = frozenset()
 
 
 class Context(Struct, frozen=True, gc=False):
@@ -163,7 +163,7 @@ def from_log(values: Sequence[float | None]) -> Row:
 
 def context(opportunity: Opportunity, profile: Profile, now: int) -> Context:
     """The request's part of every row. `profile` may be the empty one; `now` in epoch seconds."""
-    topics = _with_parents(opportunity.categories) if opportunity.categories else _NO_TOPICS
+    topics = with_parents(opportunity.categories)
     interests = profile.interests
     matches: float = nan
     interest_age: float = nan
@@ -237,11 +237,6 @@ def row(
 
 def _bucket(text: str) -> float:
     return crc32(text.encode()) & _LOW_BITS if text else nan
-
-
-def _with_parents(categories: frozenset[str]) -> frozenset[str]:
-    """`IAB1-2` brings `IAB1`, so that an interest in all sport matches a page on tennis."""
-    return categories.union([code.partition("-")[0] for code in categories])
 
 
 def _audience_age(context: Context, line_item: LineItem) -> float:

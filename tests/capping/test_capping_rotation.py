@@ -66,6 +66,11 @@ def chosen(found: Shown | Refusal) -> str:
     return found.creative.id
 
 
+def felt(found: Shown | Refusal) -> float:
+    assert isinstance(found, Shown), found
+    return found.felt
+
+
 def refused(found: Shown | Refusal) -> Refusal:
     assert isinstance(found, Refusal), found
     return found
@@ -114,8 +119,7 @@ def test_above_the_ceiling_silence_and_the_less_personal_ad_first(
 ) -> None:
     """Three ads in the last hours: the generic one is felt as 0.34, the other as 0.56."""
     ledger = make_ledger(NOW, *[(NOW - h * HOUR, Kind.IMPRESSION, {}) for h in (7, 5, 3, 2, 1)])
-    here = rotation(ledger)
-    low, high = (here.intrusiveness(make_item(), creative) for creative in pair)
+    low, high = (felt(pick(make_item(creatives=(creative,)), ledger)) for creative in pair)
     assert low < high
 
     def at(ceiling: float) -> Shown | Refusal:
@@ -140,10 +144,10 @@ def test_without_parameters_nothing_is_intrusive(
 def test_a_bid_just_made_counts_at_once(
     make_item: MakeItem, make_ledger: MakeLedger, pair: tuple[Creative, Creative]
 ) -> None:
-    here = rotation(Ledger(b"", NOW))
-    before = here.intrusiveness(make_item(), pair[0])
+    here, item, slot = rotation(Ledger(b"", NOW)), make_item(creatives=pair[:1]), offer().slots[0]
+    before = felt(here.pick(item, slot))
     here.follow(make_ledger(NOW, (NOW, Kind.IMPRESSION, {})))
-    assert here.intrusiveness(make_item(), pair[0]) > before
+    assert felt(here.pick(item, slot)) > before
 
 
 def test_what_does_not_fit_says_so(
