@@ -19,8 +19,7 @@ from bidder.ids import hash32
 from bidder.money import MICROS
 from bidder.openrtb.opportunity import Opportunity, Slot
 from bidder.openrtb.spelling import size_name
-from bidder.person import History
-from bidder.pricing import Estimate, drawn, held_out, highest, in_arm, modifier, value
+from bidder.pricing import Estimate, drawn, held_out, in_arm, modifier, value
 from bidder.reasons import NoBid
 from bidder.rotation import Rotation
 from bidder.scoring import features
@@ -75,7 +74,6 @@ class Chooser:
         self._trace = trace
         self._currency = self._agreed_currency()
         self._context: features.Context | None = None
-        self._histories: dict[int, History] = {}
         self._facts: dict[tuple[int, tuple[int, int], ZoneInfo], Facts] = {}
         self._candidates: dict[int, Candidate | None] = {}
         """Of the slot at hand, by index of the line item."""
@@ -153,7 +151,8 @@ class Chooser:
         if rate is None:
             bid_in = self._currency or "any currency that the request allows"
             return Refusal(NoBid.NO_RATE, f"{advertiser.currency} to {bid_in}")
-        return Contender(item, pace, rate, int(highest(item, pace) * rate))
+        most, limit = self._serving.ceilings[item.index]
+        return Contender(item, pace, rate, int(min(most * pace, limit) * rate))
 
     def _candidate(self, contender: Contender, slot: Slot) -> Candidate | None:
         """The contender with a creative that fits and may be shown, if it has one. This is the
@@ -262,10 +261,7 @@ class Chooser:
         advertiser = item.campaign.advertiser
         if self._context is None:
             self._context = features.context(self._offer, self._profile, self._now)
-        history = self._histories.get(item.index)
-        if history is None:
-            history = capping.history(self._ledger, item)
-            self._histories[item.index] = history
+        history = capping.history(self._ledger, item)
         row = features.row(self._context, slot, candidate.size, history, item, candidate.creative)
         p_click = p_conversion = p_view = 0.0
         scorer = self._serving.scorer

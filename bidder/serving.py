@@ -11,6 +11,7 @@ from bidder.campaigns.catalogue import Catalogue, Creative, LineItem
 from bidder.capping import Parameters, Rule, rules
 from bidder.exchanges.profile import Exchange
 from bidder.money import Rates, UnknownRate
+from bidder.pricing import ceiling
 from bidder.pricing.market import NOTHING, Learnt
 from bidder.scoring.model import Scorer
 from bidder.targeting import AudienceIndex, Index, Schedule
@@ -46,6 +47,8 @@ class Serving:
             for item in catalogue.line_items
             for creative in item.creatives
         }
+        self.ceilings = [ceiling(item) for item in catalogue.line_items]
+        """By index of the line item: as `bidder.pricing.ceiling` gives them."""
         self._rates = rates
         self._factors: dict[tuple[str, str, int], float | None] = {}
         self._rules: dict[tuple[int, int], tuple[Rule, ...]] = {}

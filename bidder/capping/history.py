@@ -28,6 +28,9 @@ def history(ledger: Ledger, line_item: LineItem) -> History:
         return NO_HISTORY
     now, times = ledger.now, ledger.times
     advertiser = line_item.campaign.advertiser.id32
+    today = _since(times(EVERYONE, 0, _SHOWN), now - _DAY)
+    if not ledger.mentions(advertiser):
+        return History(other_impressions_day=today) if today else NO_HISTORY
     shown = times(ADVERTISER, advertiser, _SHOWN)
     own = times(LINE_ITEM, line_item.id32, _SHOWN)
     contacts = times(ADVERTISER, advertiser, _CONTACTED)
@@ -41,7 +44,7 @@ def history(ledger: Ledger, line_item: LineItem) -> History:
         impressions_month=_since(shown, now - _MONTH),
         line_item_impressions_day=_since(own, now - _DAY),
         line_item_impressions_week=_since(own, now - _WEEK),
-        other_impressions_day=_since(times(EVERYONE, 0, _SHOWN), now - _DAY) - day,
+        other_impressions_day=today - day,
         clicks_month=_since(clicks, now - _MONTH),
         conversions_month=_since(conversions, now - _MONTH),
         contacts_week=_since(contacts, now - _WEEK),

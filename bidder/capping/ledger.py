@@ -191,6 +191,11 @@ class Ledger:
             at = whats.find(_RESERVATION, at)
         return bytes(whats)
 
+    def mentions(self, name: int) -> bool:
+        """False where no record is of this id, whatever its word: a quick look, which may be true
+        for another reason."""
+        return name.to_bytes(4, "little") in self.raw
+
     def exposures(self, word: int, name: int, channels: int) -> list[int]:
         """Ascending times of exposures whose field `word` is `name`; do not change the list.
 
@@ -246,7 +251,7 @@ class Ledger:
 
     def advertisers_on(self, page: int) -> set[int]:
         """Whose ads stand on this page view already, or may yet."""
-        if not page or page.to_bytes(4, "little") not in self.raw:
+        if not page or not self.mentions(page):
             return set()
         shown = self._whats.translate(_chooser(ANY_CHANNEL << 4 | _IMPRESSION))
         rows = self._numbers.reshape(-1, _RECORD_WORDS)

@@ -47,6 +47,9 @@ _EMPTY_NUMBERS: frozenset[int] = frozenset()
 _NO_GEO, _NO_DEVICE, _NO_USER, _NO_REGS = Geo(), Device(), User(), Regs()
 _NO_INVENTORY, _NO_BANNER = Inventory(), Banner()
 
+_OF_ADDRESSES = frozenset("/?#@:")
+"""Signs that no domain has."""
+
 POSITIONS = 8
 """Placement positions (AdCOM 1.0), 2 being the locked one of OpenRTB 2.x."""
 MAX_EXP_SECONDS = 86_400
@@ -358,7 +361,7 @@ def _deal(deal: Deal) -> DealOffer:
 def _domain(place: Inventory) -> str:
     """The site's domain, from `domain` or the page's host; lower case, without ``www.``."""
     text = place.domain or place.page or ""
-    if not text.isalnum() and any(mark in text for mark in "/?#@:"):
+    if not _OF_ADDRESSES.isdisjoint(text):
         text = host(text)
     return bare(text)
 

@@ -62,11 +62,11 @@ def of_device(device: Device) -> tuple[str, str, str]:
         brands = " ".join([b.brand for b in sua.browsers or ()]).lower()
         browser = _first(_BROWSERS, brands) or browser
         if sua.platform is not None:
-            os = _first(_SYSTEMS, sua.platform.brand.lower()) or os
+            os = _system(sua.platform.brand) or os
         if sua.mobile is not None:
             form = "mobile" if sua.mobile else form or "desktop"
     if device.os:
-        os = _first(_SYSTEMS, device.os.lower()) or os
+        os = _system(device.os) or os
     return os, browser, form
 
 
@@ -79,6 +79,11 @@ def parse_user_agent(text: str) -> tuple[str, str, str]:
     os = _first(_SYSTEMS, low)
     form = "ctv" if _FIRE_TV.search(text) else _first(_FORMS, low)
     return os or "other", _first(_BROWSERS, low) or "other", form or ("desktop" if os else "")
+
+
+@lru_cache(maxsize=4096)
+def _system(name: str) -> str:
+    return _first(_SYSTEMS, name.lower())
 
 
 def _first(signs: Signs, text: str) -> str:

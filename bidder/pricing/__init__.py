@@ -5,7 +5,7 @@ from bidder.pricing.experiments import held_out, in_arm
 from bidder.pricing.leases import Account, Hold
 from bidder.pricing.pacing import Pacing
 from bidder.pricing.shading import Shader, drawn
-from bidder.pricing.value import Estimate, highest, modifier, value
+from bidder.pricing.value import Estimate, ceiling, highest, modifier, value
 
 __all__ = [
     "Account",
@@ -14,6 +14,7 @@ __all__ = [
     "Hold",
     "Pacing",
     "Shader",
+    "ceiling",
     "drawn",
     "held_out",
     "highest",

@@ -1,7 +1,7 @@
 """What is one impression worth to the advertiser? CPM micros of its own currency."""
 
 from collections.abc import Callable
-from math import nan
+from math import inf, nan
 
 from msgspec import Struct
 
@@ -62,18 +62,23 @@ def _sales(line_item: LineItem, estimate: Estimate) -> float:
     return sales + estimate.p_view if line_item.goal.view_window_seconds else sales
 
 
-def highest(line_item: LineItem, pace: float = 1.0) -> int:
-    """The most that `value` can come to, in CPM micros, whatever the modifiers say: what pruning
-    and budgets count on. `pace` is the campaign's part of the factor."""
+def highest(line_item: LineItem) -> int:
+    """The most that `value` can come to, in CPM micros, whatever the modifiers say and the pacing
+    allows: what budgets count on."""
+    most, limit = ceiling(line_item)
+    return int(min(most, limit))
+
+
+def ceiling(line_item: LineItem) -> tuple[float, float]:
+    """The most that `value` can come to at a pace of 1, and the limit that it keeps at any pace:
+    what pruning counts on. CPM micros."""
     most: float = line_item.bid.max_cpm_micros
     if line_item.goal.kind == "cpm":
         most = min(most, line_item.goal.micros)
     for rule in line_item.bid.modifiers:
         if rule.times > 1:
-            pace *= rule.times
-    most *= pace
-    limit = line_item.campaign.advertiser.max_cpm_micros
-    return int(min(most, limit) if limit else most)
+            most *= rule.times
+    return most, line_item.campaign.advertiser.max_cpm_micros or inf
 
 
 def modifier(line_item: LineItem, facts: Callable[[str], frozenset[str]]) -> float:

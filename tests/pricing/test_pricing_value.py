@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from bidder.campaigns import catalogue
 from bidder.campaigns.catalogue import Bid, Goal, Intrusiveness, Modifier
 from bidder.pricing import Estimate, held_out, in_arm, modifier, value
-from bidder.pricing.value import RECENT_CLICK_FACTOR, RECENT_CLICK_SECONDS, highest
+from bidder.pricing.value import RECENT_CLICK_FACTOR, RECENT_CLICK_SECONDS, ceiling, highest
 
 EURO = 1_000_000
 
@@ -64,6 +64,8 @@ def test_no_value_is_above_the_highest(goal, click, conversion, factor, limit) -
     )  # fmt: skip
     worth = value(item, Estimate(click, conversion), factor)
     assert 0 <= worth <= highest(item)
+    most, at_any_pace = ceiling(item)
+    assert worth <= min(most * factor, at_any_pace)
     assert worth <= value(item, Estimate(click, conversion), 1.0)
 
 
