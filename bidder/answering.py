@@ -23,7 +23,6 @@ from bidder.openrtb.spelling import size_name
 from bidder.pricing import Hold, Shader
 from bidder.privacy import Permission
 from bidder.scoring.features import VERSION as FEATURE_VERSION
-from bidder.scoring.features import logged
 
 CONSENT_PARAMETERS = (1, 2)
 """DSA parameters of a bid on a known person: profiling and basic advertising."""
@@ -182,7 +181,7 @@ def record(source: Source, offered: Offered) -> BidEvent:
         p_view=scored.estimate.p_view,
         intrusiveness=scored.estimate.intrusiveness,
         model=source.model,
-        features=logged(scored.row),
+        features=[*scored.row],
         feature_version=FEATURE_VERSION,
         country=offer.country,
         device=offer.device,

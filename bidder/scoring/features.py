@@ -19,7 +19,6 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
 from math import nan
-from struct import Struct as Packing
 from typing import Literal, NamedTuple
 from zlib import crc32
 from zoneinfo import ZoneInfo
@@ -132,7 +131,6 @@ _DEVICES, _SYSTEMS, _BROWSERS, _SUPPLIES, _STAGES = (
 )
 _IMAGE, _HTML, _NATIVE = range(3)
 _LOW_BITS = BUCKETS - 1
-_packing = Packing(f"{len(FEATURES)}d")
 
 
 class Context(Struct, frozen=True, gc=False):
@@ -149,13 +147,11 @@ class Context(Struct, frozen=True, gc=False):
     """Local hour since the epoch; -1 if the person's zone is unknown."""
 
 
-def logged(row: Row) -> list[float | None]:
-    """The row as it goes into the log: flags are numbers, and JSON writes NaN as null."""
-    return list(_packing.unpack(_packing.pack(*row)))
-
-
 def from_log(values: Sequence[float | None]) -> Row:
-    """The row behind `logged` features. Raises `ValueError` if it is not as long as `FEATURES`."""
+    """The row that was logged with a bid, where JSON wrote NaN as null.
+
+    Raises `ValueError` if it is not as long as `FEATURES`.
+    """
     if len(values) != len(FEATURES):
         raise ValueError(f"a row has {len(FEATURES)} features, this one {len(values)}")
     return tuple([nan if value is None else value for value in values])
@@ -215,7 +211,7 @@ def row(
     return (
         *context.values,
         slot.position or nan,
-        slot.interstitial,
+        +slot.interstitial,  # a number, as the log has it
         viewability if viewability >= 0 else nan,
         slot.floor_cpm,
         width * height or nan,
@@ -225,10 +221,10 @@ def row(
         (hour // 24 + 3) % 7,  # the epoch began on a Thursday
         _audience_age(context, line_item),
         *_basket(context, advertiser.id),
-        not categories.isdisjoint(topics) if categories and topics else nan,
-        spoken == understood if spoken and understood else nan,
+        +(not categories.isdisjoint(topics)) if categories and topics else nan,
+        +(spoken == understood) if spoken and understood else nan,
         _NATIVE if creative.native is not None else _HTML if creative.html else _IMAGE,
-        creative.product,
+        +creative.product,
         advertiser.id32 & _LOW_BITS,
         line_item.id32 & _LOW_BITS,
         creative.id32 & _LOW_BITS,

@@ -47,7 +47,7 @@ def logged(row: features.Row) -> list[float | None]:
     bid = BidEvent(
         time=1.0, bid_id="b", request_id="r", imp_id="1", exchange="demo", line_item="a/c/l",
         creative="k", price_cpm_micros=1, currency="EUR", value_cpm_micros=1,
-        account_currency="EUR", rate=1.0, first_price=True, features=features.logged(row),
+        account_currency="EUR", rate=1.0, first_price=True, features=[*row],
     )  # fmt: skip
     back = decode(encode(bid))
     assert isinstance(back, BidEvent)

@@ -131,6 +131,10 @@ def test_the_golden_row() -> None:
     }  # fmt: skip
 
 
+def test_flags_are_numbers_in_the_log() -> None:
+    assert {type(value) for value in row_of(offer()).values()} == {int, float}
+
+
 def test_of_nobody_nothing_is_made_up() -> None:
     row = row_of(offer(), profile=Profile(), history=NO_HISTORY)
     unknown = {name for name, value in row.items() if isnan(value)}
@@ -218,7 +222,7 @@ def test_a_row_comes_back_from_the_log_as_it_went_in() -> None:
     bid = BidEvent(
         time=1.0, bid_id="b", request_id="r", imp_id="1", exchange="demo", line_item="a/c/l",
         creative="k", price_cpm_micros=1, currency="EUR", value_cpm_micros=1,
-        account_currency="EUR", rate=1.0, first_price=True, features=features.logged(row),
+        account_currency="EUR", rate=1.0, first_price=True, features=[*row],
     )  # fmt: skip
     back = decode(encode(bid))
     assert isinstance(back, BidEvent)
