@@ -4,7 +4,7 @@
 line item why it is out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
 from random import Random
 from zoneinfo import ZoneInfo
@@ -97,7 +97,7 @@ class Chooser:
                 continue
             self._candidates.clear()
             contenders = self._contenders(mask, taken)
-            markets = list(self._markets(slot)) if contenders else []
+            markets = self._markets(slot) if contenders else []
             if not markets:
                 self._all_out(contenders, NoBid.NO_RATE, "the floor's currency")
             for market in markets:
@@ -152,7 +152,8 @@ class Chooser:
             bid_in = self._currency or "any currency that the request allows"
             return Refusal(NoBid.NO_RATE, f"{advertiser.currency} to {bid_in}")
         most, limit = self._serving.ceilings[item.index]
-        return Contender(item, pace, rate, int(min(most * pace, limit) * rate))
+        most *= pace
+        return Contender(item, pace, rate, int((limit if most > limit else most) * rate))
 
     def _candidate(self, contender: Contender, slot: Slot) -> Candidate | None:
         """The contender with a creative that fits and may be shown, if it has one. This is the
@@ -289,13 +290,14 @@ class Chooser:
         self._rotation.follow(self._ledger)
         self._candidates.clear()
 
-    def _markets(self, slot: Slot) -> Iterator[Market]:
+    def _markets(self, slot: Slot) -> list[Market]:
         """The slot's deals, then its open auction; those whose floor we cannot read are left out.
 
         A deal without a floor of its own has that of the slot (§7.11).
         """
         if not self._currency:
-            return
+            return []
+        found = []
         usual = self._offer.auction
         if usual not in (FIRST_PRICE, SECOND_PRICE):
             usual = self._exchange.auction
@@ -309,9 +311,10 @@ class Chooser:
                     auction = usual
                 if auction == FIXED_PRICE and not deal.floor_cpm:
                     auction = usual  # no price is fixed
-                yield Market(deal, floor, auction)
+                found.append(Market(deal, floor, auction))
         if not slot.private and open_floor is not None:
-            yield Market(None, open_floor, usual)
+            found.append(Market(None, open_floor, usual))
+        return found
 
     def _floor(self, cpm: float, currency: str) -> int | None:
         """A floor in CPM micros of the bid's currency, rounded up; None without a rate.

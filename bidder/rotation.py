@@ -20,6 +20,8 @@ from bidder.reasons import NoBid
 from bidder.serving import Serving
 from bidder.trace import Refusal
 
+_DOES_NOT_FIT = Refusal(NoBid.WRONG_SIZE)
+
 
 class Shown(Struct, frozen=True, gc=False):
     """A creative that may be shown, and the rules that allowed it."""
@@ -61,7 +63,7 @@ class Rotation:
 
     def pick(self, item: LineItem, slot: Slot) -> Shown | Refusal:
         """The creative to show, or the furthest reason why there is none."""
-        refusal = Refusal(NoBid.WRONG_SIZE)
+        refusal = _DOES_NOT_FIT
         allowed: list[Shown] = []
         advertiser = item.campaign.advertiser
         wait = ""
@@ -69,15 +71,14 @@ class Rotation:
             wait = capping.why_not_products(item, self._profile, self._ledger)
         for creative in item.creatives:
             size = fits(creative, advertiser, slot, self._offer, self._exchange)
-            if isinstance(size, NoBid):
-                if size > refusal.reason:
-                    refusal = Refusal(size, creative.id)
-                continue
-            found = self._shown(item, creative, size, wait)
-            if isinstance(found, Shown):
-                allowed.append(found)
-            elif found.reason > refusal.reason:
-                refusal = found
+            if isinstance(size, tuple):
+                found = self._shown(item, creative, size, wait)
+                if isinstance(found, Shown):
+                    allowed.append(found)
+                elif found.reason > refusal.reason:
+                    refusal = found
+            elif size > refusal.reason:
+                refusal = Refusal(size, creative.id)
         if len(allowed) > 1:
             return min(allowed, key=lambda shown: self._rank(item, shown.creative))
         return allowed[0] if allowed else refusal

@@ -52,13 +52,19 @@ class Serving:
         self._rates = rates
         self._factors: dict[tuple[str, str, int], float | None] = {}
         self._rules: dict[tuple[int, int], tuple[Rule, ...]] = {}
+        self._capping_creatives = {
+            item.index
+            for item in catalogue.line_items
+            if "creative" in {c.level for c in item.caps} | {s.level for s in item.silences}
+        }
 
     def rules_of(self, item: LineItem, creative: Creative) -> tuple[Rule, ...]:
         """The frequency caps of a line item showing this creative."""
-        key = (item.index, creative.id32)
+        # Few caps are a creative's own; the others are alike for all creatives of a line item.
+        key = (item.index, creative.id32 if item.index in self._capping_creatives else 0)
         found = self._rules.get(key)
         if found is None:
-            found = self._rules[key] = rules(item, creative.id32)
+            found = self._rules[key] = rules(item, key[1])
         return found
 
     def rate(self, source: str, target: str, now: float) -> float | None:

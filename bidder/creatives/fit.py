@@ -17,6 +17,8 @@ from bidder.reasons import NoBid
 
 Size = tuple[int, int]
 NATIVE_SIZE: Size = (0, 0)
+_WRONG_SIZE = NoBid.WRONG_SIZE
+"""The commonest answer; the member of an enumeration is slow to look up."""
 
 XHTML_BANNER, JAVASCRIPT, IFRAME = 2, 3, 4
 """Banner ad types (AdCOM 1.0 "Creative Subtypes - Display", `banner.btype`)."""
@@ -39,9 +41,9 @@ def fits(
     if is_banner:
         size = (creative.width, creative.height)
         if size not in slot.sizes and not _is_flexible_to(size, slot.flexible):
-            return NoBid.WRONG_SIZE
+            return _WRONG_SIZE
     elif not slot.native:
-        return NoBid.WRONG_SIZE
+        return _WRONG_SIZE
     if slot.secure and not creative.secure:
         return NoBid.NO_CREATIVE
     if exchange.markup == "registered" and not creative.registered.get(exchange.name):

@@ -19,7 +19,7 @@ def categories(codes: list[str] | None, taxonomy: int) -> frozenset[str]:
     if not codes:
         return _EMPTY
     if taxonomy == 1:
-        return frozenset([code.upper() for code in codes])
+        return frozenset(map(str.upper, codes))
     return frozenset([c.upper() if _IAB_1(c) else f"{taxonomy}:{c}" for c in codes])
 
 
@@ -40,7 +40,13 @@ def domains(listed: list[str] | None) -> frozenset[str]:
     """Domains as lists have them: ``www.``, ``*.`` and whole addresses mean the domain."""
     if not listed:
         return _EMPTY
-    return frozenset([bare(host(one) if "/" in one else one) for one in listed])
+    return frozenset(map(_listed, listed))
+
+
+@lru_cache(maxsize=65536)
+def _listed(one: str) -> str:
+    """A publisher's list comes with each of its requests."""
+    return bare(host(one) if "/" in one else one)
 
 
 @lru_cache(maxsize=4096)

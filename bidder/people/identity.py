@@ -38,17 +38,15 @@ def candidates(
     Sources that are not in `order` are used where it says `ANY`, else not at all. `order` says
     `buyeruid` for that of any exchange.
     """
-    given = [
-        (at, source, value)
-        for source, value in identifiers
-        if (at := _place(source, order)) >= 0 and usable(value)
-    ]
+    given = []
+    for source, value in identifiers:
+        at = _place(source, order)
+        if at >= 0 and usable(value):
+            ours = source == "buyeruid"
+            given.append((at, (f"{_OURS}{exchange}", value) if ours else normal(source, value)))
     if len(given) > 1:
         given.sort(key=_at)
-    return [
-        (f"{_OURS}{exchange}", value) if source == "buyeruid" else normal(source, value)
-        for _, source, value in given[:MAX_TRIED]
-    ]
+    return [identifier for _, identifier in given[:MAX_TRIED]]
 
 
 def _place(source: str, order: Sequence[str]) -> int:
@@ -60,5 +58,5 @@ def _place(source: str, order: Sequence[str]) -> int:
     return -1
 
 
-def _at(ranked: tuple[int, str, str]) -> int:
+def _at(ranked: tuple[int, Identifier]) -> int:
     return ranked[0]

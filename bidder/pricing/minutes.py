@@ -114,4 +114,8 @@ class Minutes:
             self._taken.append([int(now), granted])
 
     def _left(self, now: float) -> int:
-        return sum(left for second, left in self._taken if second > now - TOKEN_SECONDS)
+        oldest, sum_left = now - TOKEN_SECONDS, 0
+        for second, left in self._taken:
+            if second > oldest:
+                sum_left += left
+        return sum_left
