@@ -4,14 +4,13 @@ The slow obvious truth: it repeats what the index knows from load time (size, se
 only the request can say. It runs for the few line items that survive everything else.
 """
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 from bidder.campaigns.catalogue import Advertiser, Creative
 from bidder.creatives import native
 from bidder.creatives.mimes import HTML, SCRIPT, accepts_image
 from bidder.exchanges.profile import Exchange
-from bidder.openrtb.opportunity import FlexibleSize, Opportunity, Slot
+from bidder.openrtb.opportunity import Opportunity, Slot
 from bidder.openrtb.spelling import is_domain_in, with_parents
 from bidder.reasons import NoBid
 
@@ -40,7 +39,9 @@ def fits(
     is_banner = creative.native is None
     if is_banner:
         size = (creative.width, creative.height)
-        if size not in slot.sizes and not _is_flexible_to(size, slot.flexible):
+        if size not in slot.sizes and not (
+            slot.flexible and any(offer.takes(size) for offer in slot.flexible)
+        ):
             return _WRONG_SIZE
     elif not slot.native:
         return _WRONG_SIZE
@@ -62,15 +63,6 @@ def fits(
     ):
         return NoBid.NO_CREATIVE
     return size
-
-
-def _is_flexible_to(size: Size, offers: Sequence[FlexibleSize]) -> bool:
-    """The very ratio of one of them, and wide enough (§3.2.10)."""
-    width, height = size
-    for offer in offers:
-        if width * offer.hratio == height * offer.wratio and width >= offer.wmin:
-            return True
-    return False
 
 
 def _takes_banner(creative: Creative, mimes: frozenset[str]) -> bool:

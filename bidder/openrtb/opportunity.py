@@ -81,6 +81,11 @@ class FlexibleSize(Struct, frozen=True, gc=False):
     hratio: int
     wmin: int
 
+    def takes(self, size: tuple[int, int]) -> bool:
+        """A size of exactly the ratio asked for, and at least as wide as asked for."""
+        width, height = size
+        return width >= self.wmin and width * self.hratio == height * self.wratio
+
 
 class DealOffer(Struct, frozen=True, gc=False):
     """A deal we may use on a slot (§3.2.12)."""

@@ -11,7 +11,7 @@ from operator import attrgetter
 from struct import unpack
 
 from bidder.campaigns.catalogue import Allow, Catalogue, LineItem, Radius
-from bidder.openrtb.opportunity import DealOffer, FlexibleSize, Opportunity, Slot
+from bidder.openrtb.opportunity import DealOffer, Opportunity, Slot
 from bidder.openrtb.spelling import domain_and_parents, is_domain_in, size_name
 from bidder.reasons import NoBid
 from bidder.targeting.dimensions import (
@@ -173,7 +173,7 @@ class _Sizes:
             mask |= self._masks.get((size, secure), 0)
         for flexible in slot.flexible:
             for size in self._fixed:
-                if fits_flexible(size, flexible):
+                if flexible.takes(size):
                     mask |= self._masks.get((size, secure), 0)
         return mask
 
@@ -183,12 +183,6 @@ def _sizes_said(slot: Slot) -> str:
     sizes += [f"{f.wratio}:{f.hratio} from {f.wmin} wide" for f in slot.flexible]
     kinds = [*sizes, *(("native",) if slot.native else ())]
     return f"takes {', '.join(kinds)}" + (", HTTPS only" if slot.secure else "")
-
-
-def fits_flexible(size: tuple[int, int], flexible: FlexibleSize) -> bool:
-    """A size of exactly the ratio asked for, and at least as wide as asked for (§3.2.10)."""
-    width, height = size
-    return width >= flexible.wmin and width * flexible.hratio == height * flexible.wratio
 
 
 class _Deals:
