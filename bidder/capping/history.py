@@ -29,7 +29,7 @@ def history(ledger: Ledger, line_item: LineItem) -> History:
     now, times = ledger.now, ledger.times
     advertiser = line_item.campaign.advertiser.id32
     today = _since(times(EVERYONE, 0, _SHOWN), now - _DAY)
-    if not ledger.mentions(advertiser):
+    if not ledger.mentions(advertiser):  # nor then any of its line items
         return History(other_impressions_day=today) if today else NO_HISTORY
     shown = times(ADVERTISER, advertiser, _SHOWN)
     own = times(LINE_ITEM, line_item.id32, _SHOWN)

@@ -12,17 +12,20 @@ from bidder.person import NO_HISTORY, History
 
 NOW = 1_788_000_000
 HOUR, DAY = 3600, 86400
+OWNERS = (
+    {"advertiser": 20, "line_item": 40},
+    {"advertiser": 20, "line_item": 41},
+    {"advertiser": 21, "line_item": 42},
+)
 
 events = st.lists(
     st.tuples(
         st.one_of(st.integers(NOW - 40 * DAY, NOW), st.integers(NOW - 2 * HOUR, NOW)),
         st.sampled_from([Kind.IMPRESSION, Kind.IMPRESSION, Kind.CLICK, Kind.CONVERSION]),
-        st.fixed_dictionaries(
-            {
-                "advertiser": st.sampled_from([20, 20, 21]),
-                "line_item": st.sampled_from([40, 41]),
-                "channel": st.sampled_from([Channel.DISPLAY, Channel.EMAIL, Channel.PUSH]),
-            }
+        st.builds(
+            lambda owner, channel: {**owner, "channel": channel},
+            st.sampled_from(OWNERS),
+            st.sampled_from([Channel.DISPLAY, Channel.EMAIL, Channel.PUSH]),
         ),
     ),
     max_size=25,
