@@ -331,6 +331,9 @@ def _creative(
     for part in insecure(creative):
         message = "not HTTPS: slots that ask for secure markup, most of them, will not take it"
         yield file.problem("warning", (*keys, *part), message)
+    if creative.html and "${CLICK_URL" not in creative.html:
+        message = "leads nowhere by ${CLICK_URL}: its clicks will not be counted"
+        yield file.problem("warning", (*keys, "html"), message, 'write <a href="${CLICK_URL}">')
     for name in creative.registered:
         yield from _known(file, (*keys, "registered", name), "exchange", name, exchanges)
     if creative.app:

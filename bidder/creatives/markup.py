@@ -17,9 +17,6 @@ from msgspec import Struct
 from bidder.campaigns.catalogue import Creative
 from bidder.exchanges.profile import Exchange
 
-MACROS = ("${CLICK_URL}", "${CLICK_URL_ENC}", "${CACHEBUSTER}", "${WHY_URL}")
-"""What the HTML of a trader may hold. `CLICK_URL_ENC` goes into the query of another link."""
-
 
 class UnsafeUrl(ValueError):
     """A URL that is neither HTTPS, nor HTTP on a page that allows it."""

@@ -82,7 +82,7 @@ class Follower:
         try:
             return 0.0 if await self.apply_new() else POLL_SECONDS
         except OSError as problem:  # the offset cannot be saved, or the log not read
-            print(f"{problem}; trying again", file=sys.stderr)
+            print(f"applying the log: {problem}; trying again", file=sys.stderr)
             return RETRY_SECONDS
 
     def end(self) -> None:

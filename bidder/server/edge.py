@@ -158,25 +158,25 @@ def inflate(body: bytes, headers: Mapping[str, str], limit: int) -> bytes:
         wbits = 15 if int.from_bytes(body[:2], "big") % 31 == 0 else -15
     else:
         raise InvalidRequest(f"the body is not in the content encoding {encoding!r}")
-    plain, rest = _unpacked(body, wbits, limit)
+    plain, rest = _unpacked(body, wbits, limit, limit)
     for _ in range(MAX_MEMBERS - 1):
         if not rest.startswith(GZIP_MAGIC):
             break
-        more, rest = _unpacked(rest, 31, limit - len(plain))
+        more, rest = _unpacked(rest, 31, limit - len(plain), limit)
         plain += more
     if rest:
         raise InvalidRequest("the body is followed by something else")
     return plain
 
 
-def _unpacked(body: bytes, wbits: int, limit: int) -> tuple[bytes, bytes]:
-    """The first packed member of `body`, unpacked, and what follows it."""
+def _unpacked(body: bytes, wbits: int, room: int, limit: int) -> tuple[bytes, bytes]:
+    """The first packed member of `body`, unpacked into what `room` is left, and what follows it."""
     unpacker = zlib.decompressobj(wbits)
     try:
-        plain = unpacker.decompress(body, limit + 1)
+        plain = unpacker.decompress(body, room + 1)
     except zlib.error as error:
         raise InvalidRequest(f"the body cannot be unpacked: {error}") from None
-    if len(plain) > limit:
+    if len(plain) > room:
         raise InvalidRequest(f"the body unpacks to more than {limit} bytes")
     if not unpacker.eof:
         raise InvalidRequest("the body is cut")

@@ -106,12 +106,12 @@ class Supervisor:
             follower = await self._start_following(stack)
             await self._start_ops(stack)
             tasks = [
-                asyncio.create_task(self._every(SWEEP_SECONDS, follower.sweep)),
-                asyncio.create_task(
-                    self._every(KEEP_SECONDS, lambda: asyncio.to_thread(follower.keep))
+                self._often("billing what nobody billed", SWEEP_SECONDS, follower.sweep),
+                self._often(
+                    "keeping the log", KEEP_SECONDS, lambda: asyncio.to_thread(follower.keep)
                 ),
-                asyncio.create_task(self._every(MODELS_SECONDS, self._model_watcher())),
-                asyncio.create_task(self._every(REVIVE_SECONDS, self._revive_store)),
+                self._often("watching the models", MODELS_SECONDS, self._model_watcher()),
+                self._often("reviving the store", REVIVE_SECONDS, self._revive_store),
             ]
             try:
                 await self._workers.start()
@@ -267,8 +267,7 @@ class Supervisor:
         async def learn() -> None:
             await spread(links, forgotten, time.time(), self._forget_seconds())
 
-        learning = asyncio.create_task(self._every(SPREAD_SECONDS, learn))
-        stack.callback(learning.cancel)
+        stack.callback(self._often("learning whom to forget", SPREAD_SECONDS, learn).cancel)
         return people_ops.routes(desk, self._names, lambda request: bears(request, token))
 
     def _forget_seconds(self) -> float:
@@ -287,13 +286,13 @@ class Supervisor:
         intake = self._intake = Intake(
             links, self._settings, host_of(self._settings), segments, advertisers, self._seller
         )
-        for seconds, what in (
-            (POLL_SECONDS, intake.drain),
-            (POLL_SECONDS, intake.obey),
-            (MERGES_SECONDS, intake.end_merges),
-            (REFRESH_SECONDS, intake.refresh),
+        for aim, seconds, what in (
+            ("writing visits", POLL_SECONDS, intake.drain),
+            ("judging consent", POLL_SECONDS, intake.obey),
+            ("ending merges", MERGES_SECONDS, intake.end_merges),
+            ("refreshing people", REFRESH_SECONDS, intake.refresh),
         ):
-            stack.callback(asyncio.create_task(self._every(seconds, what)).cancel)
+            stack.callback(self._often(aim, seconds, what).cancel)
         return intake.routes(lambda request: bears(request, token))
 
     async def _adopt(self) -> None:
@@ -309,11 +308,17 @@ class Supervisor:
         """Advertisers, campaigns and ads by 32-bit id."""
         return published_names(self._settings)
 
-    async def _every(self, seconds: float, what: Callable[[], Awaitable[None]]) -> None:
+    def _often(
+        self, aim: str, seconds: float, what: Callable[[], Awaitable[None]]
+    ) -> asyncio.Task[None]:
+        """A task that does `what` again and again; `aim` is what a failure is said of."""
+        return asyncio.create_task(self._every(aim, seconds, what))
+
+    async def _every(self, aim: str, seconds: float, what: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(seconds)
             try:
                 await what()
             except _TRANSIENT as problem:
                 self._metrics.inc(metrics.STORE_ERRORS, "supervisor")
-                print(f"{problem}; trying again", file=sys.stderr)
+                print(f"{aim}: {problem}; trying again", file=sys.stderr)

@@ -22,7 +22,7 @@ campaigns:
       - id: li
         bid: {max_cpm: 5}
         creatives:
-          - {id: c, size: SIZE, html: "<p>hello</p>", click: "https://acme.example/"}
+          - {id: c, size: SIZE, html: "<a href='${CLICK_URL}'>hello</a>", click: "https://acme.example/"}
 """
 RATES = "base: EUR\ndate: 2026-11-18\nmax_age: 7d\nper_base: {USD: 1.1, PLN: 4.25}\n"
 
