@@ -302,6 +302,3 @@ class Catalogue(Struct, frozen=True):
     advertisers: tuple[Advertiser, ...]
     names: Mapping[int, str]
     """32-bit id -> path, of everything that has one."""
-
-
-EMPTY = Catalogue(version="", line_items=(), campaigns=(), advertisers=(), names={})

@@ -58,7 +58,3 @@ class Calibration:
         if self.factors:
             rate *= self.factors.get(advertiser, 1.0)
         return rate if rate < 1.0 else 1.0
-
-
-IDENTITY = Calibration((0.0, 1.0), (0.0, 1.0))
-"""Scores are taken for probabilities."""

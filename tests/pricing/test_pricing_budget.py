@@ -278,7 +278,7 @@ async def test_a_lower_budget_holds_at_once(desk_of, made, changed) -> None:
 async def test_campaigns_that_are_gone_have_no_account(desk_of, made) -> None:
     desk = desk_of(made(daily_micros=COST, per_minute=COST))
     await desk.sync()
-    desk.books.adopt(catalogue.EMPTY)
+    desk.books.adopt(catalogue.Catalogue("", (), (), (), {}))
     assert desk.books.accounts == {}
     assert desk.books.funded(desk.now) == 0
 

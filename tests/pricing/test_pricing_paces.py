@@ -103,8 +103,9 @@ async def test_a_campaign_that_is_gone_has_no_pace(made) -> None:
     (books, pacing), store = worker(made(daily_micros=10**9)), Store()
     await step(pacing, books, store, NOON)
     assert len(pacing.paces) == 1
-    books.adopt(catalogue.EMPTY)
-    pacing.adopt(catalogue.EMPTY, Traffic())
+    nothing = catalogue.Catalogue("", (), (), (), {})
+    books.adopt(nothing)
+    pacing.adopt(nothing, Traffic())
     assert pacing.paces == {}
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bidder.scoring.calibration import IDENTITY, Calibration
+from bidder.scoring.calibration import Calibration
 
 probabilities = st.floats(0, 1)
 knots = st.lists(probabilities, min_size=1, max_size=20, unique=True).flatmap(
@@ -41,10 +41,11 @@ def test_apply_never_falls_and_stays_a_probability(
 
 
 def test_odd_scores() -> None:
-    assert IDENTITY.apply(nan) == 0
-    assert IDENTITY.apply(inf) == 1
-    assert IDENTITY.apply(-inf) == 0
-    assert IDENTITY.apply(0.25) == 0.25
+    identity = Calibration((0.0, 1.0), (0.0, 1.0))
+    assert identity.apply(nan) == 0
+    assert identity.apply(inf) == 1
+    assert identity.apply(-inf) == 0
+    assert identity.apply(0.25) == 0.25
 
 
 @pytest.mark.parametrize(
