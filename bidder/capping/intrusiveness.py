@@ -13,7 +13,7 @@ from bidder.campaigns.catalogue import Advertiser, Creative, LineItem
 from bidder.capping.ledger import ADVERTISER, ANY_CHANNEL, Ledger
 from bidder.capping.parameters import Parameters
 from bidder.openrtb.opportunity import Opportunity
-from bidder.openrtb.spelling import with_parents
+from bidder.openrtb.spelling import is_category_in, with_parents
 from bidder.person import Profile
 
 HOUR = 3600
@@ -139,7 +139,7 @@ class Judge:
         if not profile.unwanted.isdisjoint(about):
             return 0
         for topic, at in profile.interests.items():
-            if at > latest and (topic in about or topic.partition("-")[0] in about):
+            if at > latest and is_category_in(topic, about):
                 latest = at
         return latest
 

@@ -11,7 +11,7 @@ from bidder.creatives import native
 from bidder.creatives.mimes import HTML, SCRIPT, accepts_image
 from bidder.exchanges.profile import Exchange
 from bidder.openrtb.opportunity import Opportunity, Slot
-from bidder.openrtb.spelling import is_domain_in, with_parents
+from bidder.openrtb.spelling import is_category_in, is_domain_in, with_parents
 from bidder.reasons import NoBid
 
 Size = tuple[int, int]
@@ -113,9 +113,7 @@ def _are_allowed(about: frozenset[str], allowed: frozenset[str]) -> bool:
     """`acat`: every category in the list's own taxonomy is on it, and there is one."""
     taxonomies = {_taxonomy(category) for category in allowed}
     comparable = [category for category in about if _taxonomy(category) in taxonomies]
-    return bool(comparable) and all(
-        category in allowed or category.partition("-")[0] in allowed for category in comparable
-    )
+    return bool(comparable) and all(is_category_in(category, allowed) for category in comparable)
 
 
 def _taxonomy(category: str) -> str:

@@ -43,7 +43,7 @@ def domains(listed: list[str] | None) -> frozenset[str]:
     return frozenset(map(_listed, listed))
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def _listed(one: str) -> str:
     """A publisher's list comes with each of its requests."""
     return bare(host(one) if "/" in one else one)
@@ -59,11 +59,22 @@ def domain_and_parents(domain: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=65536)
+def category_and_parent(category: str) -> tuple[str, ...]:
+    """``IAB1-2`` -> itself and ``IAB1``; other taxonomies have no tiers in their codes."""
+    dash = category.find("-")
+    return (category, category[:dash]) if dash > 0 else (category,)
+
+
+@lru_cache(maxsize=4096)
 def with_parents(categories: frozenset[str]) -> frozenset[str]:
     """Of `IAB1-2`, `IAB1` as well: who asks for all sport takes a page on tennis, and who blocks it
     an ad for rackets."""
-    return categories.union([category.partition("-")[0] for category in categories])
+    return frozenset([wider for one in categories for wider in category_and_parent(one)])
+
+
+def is_category_in(category: str, listed: frozenset[str]) -> bool:
+    """The category, or the one it belongs to, is in `listed`."""
+    return not listed.isdisjoint(category_and_parent(category))
 
 
 def is_domain_in(domain: str, listed: frozenset[str]) -> bool:

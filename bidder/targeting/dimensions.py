@@ -116,9 +116,3 @@ class AtLeast:
         """The line items content with `value`."""
         at = bisect_right(self._steps, max(value, 0.0))
         return self._masks[at - 1] if at else 0
-
-
-def category_and_parent(category: str) -> tuple[str, ...]:
-    """``IAB1-2`` -> itself and ``IAB1``; other taxonomies have no tiers in their codes."""
-    dash = category.find("-")
-    return (category, category[:dash]) if dash > 0 else (category,)

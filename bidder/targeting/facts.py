@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from bidder.openrtb.opportunity import Opportunity, Slot
-from bidder.openrtb.spelling import domain_and_parents, size_name
-from bidder.targeting.dimensions import category_and_parent
+from bidder.openrtb.spelling import domain_and_parents, size_name, with_parents
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _SINGLE = frozenset((
@@ -60,7 +59,7 @@ class Facts:
         return (size_name(self._size),)
 
     def _categories(self) -> Iterable[str]:
-        return [wider for one in self._offer.categories for wider in category_and_parent(one)]
+        return with_parents(self._offer.categories)
 
     def _local(self) -> datetime:
         return datetime.fromtimestamp(self._now, UTC).astimezone(self._zone)

@@ -12,13 +12,17 @@ from struct import unpack
 
 from bidder.campaigns.catalogue import Allow, Catalogue, LineItem, Radius
 from bidder.openrtb.opportunity import DealOffer, Opportunity, Slot
-from bidder.openrtb.spelling import domain_and_parents, is_domain_in, size_name
+from bidder.openrtb.spelling import (
+    category_and_parent,
+    domain_and_parents,
+    is_domain_in,
+    size_name,
+)
 from bidder.reasons import NoBid
 from bidder.targeting.dimensions import (
     AtLeast,
     Several,
     Single,
-    category_and_parent,
     mask_of,
 )
 

@@ -6,6 +6,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
+from bidder.openrtb.spelling import is_category_in
 from bidder.person import Profile, bare
 
 DAY_SECONDS = 86400
@@ -47,20 +48,15 @@ def wished(profile: Profile, wish: Wish, now: int) -> Profile:
 def _interests(profile: Profile, wish: Wish, now: int) -> Profile:
     """Interests that were guessed and not confirmed are taken off for good, as those unticked."""
     asked = wish.among | wish.names
-    others = {name: at for name, at in profile.interests.items() if not _any_in(name, asked)}
+    others = {name: at for name, at in profile.interests.items() if not is_category_in(name, asked)}
     before: Mapping[str, int] = profile.interests
     wanted = {
         name: at
         for name, at in before.items()
-        if _any_in(name, asked) and _any_in(name, wish.names)
+        if is_category_in(name, asked) and is_category_in(name, wish.names)
     }
     wanted |= {name: now for name in wish.names if name not in profile.wanted}
     declared = {name: at for name, at in profile.wanted.items() if name not in asked}
     declared |= {name: profile.wanted.get(name, now) for name in wish.names}
     refused = (profile.unwanted - wish.names) | (asked - wish.names)
     return replace(profile, interests=others | wanted, wanted=declared, unwanted=refused)
-
-
-def _any_in(category: str, families: frozenset[str]) -> bool:
-    """Whether the category, or the one it belongs to (`IAB9` of `IAB9-11`), is among these."""
-    return category in families or category.partition("-")[0] in families
