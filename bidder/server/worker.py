@@ -27,7 +27,7 @@ from bidder.metrics import Metrics
 from bidder.notices.tokens import Tokens, numbered
 from bidder.orders import Orders
 from bidder.pricing import Books, Pacing
-from bidder.server import http, lean, loading
+from bidder.server import http, huge_pages, lean, loading
 from bidder.server.control import Cells, Channel, Drain, FromSupervisor, Ready, Reload, Reloaded
 from bidder.server.edge import Endpoint, Load
 from bidder.server.intake import host_of
@@ -226,6 +226,7 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.set_threshold(COLLECT_EVERY)
+        huge_pages.gather()
 
     async def _close(self) -> None:
         try:
@@ -265,6 +266,7 @@ class Worker:
         self._engine.serving = serving
         self._fund(time.time())
         self._announce(serving)
+        await asyncio.to_thread(huge_pages.gather)
         self._channel.send(Reloaded(model=serving.scorer.version))
 
     def _adopt(self, serving: Serving) -> None:
