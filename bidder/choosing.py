@@ -186,8 +186,9 @@ class Chooser:
             index, most = contender.line_item.index, contender.most_micros
             too_low = most < market.floor_micros
             beaten = best is not None and most <= best.scored.value_micros
-            if best is not None and (too_low or beaten) and self._trace is None:
-                break  # they stand in order, so no later one can do better
+            known = best is not None or self.reason >= NoBid.BELOW_FLOOR
+            if (too_low or beaten) and known and self._trace is None:
+                break  # they stand in order: no later one can do better, or say more of why not
             candidate = self._candidate(contender, slot)
             if candidate is None:
                 continue

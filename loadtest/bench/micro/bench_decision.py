@@ -120,6 +120,17 @@ def bench_choose(timed: Timed, made: Made) -> None:
     timed(over(made.asked, lambda asked: _choose(made.serving, asked)))
 
 
+def bench_choose_below_the_floor(timed: Timed, made: Made) -> None:
+    """The same for all that the index lets through, where none can pay what the slot costs."""
+    dear = []
+    for asked in made.asked:
+        slots = tuple(msgspec.structs.replace(slot, floor_cpm=900.0) for slot in asked.offer.slots)
+        offer = msgspec.structs.replace(asked.offer, slots=slots)
+        masks, _ = candidates(made.serving, offer, EXCHANGE, asked.allowed, NOW)
+        dear.append(asked._replace(offer=offer, masks=masks))
+    timed(over(dear, lambda asked: _choose(made.serving, asked)))
+
+
 def bench_context(timed: Timed, made: Made) -> None:
     """What the rows of one request share."""
     timed(over(made.asked, lambda one: features.context(one.offer, one.profile, NOW)))
