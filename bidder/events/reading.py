@@ -174,8 +174,9 @@ class Tail:
         """At most `limit` new events, without bids and no-bids; empty if there are none.
 
         It stops after 16 MB, so an empty answer with `lag_bytes()` left means "call again". What
-        was handed out comes again after a restart unless `save` was called. Events of people who
-        were erased name nobody: they are to be counted, and not to be written to anyone's ledger.
+        was handed out comes again after a restart unless it was saved. Events of people who were
+        erased name nobody: they are to be counted, and not to be written to anyone's ledger. Raises
+        `OSError` for a file that cannot be read; what was read before it is handed out first.
         """
         self._relist()
         self._forgotten.refresh()
@@ -186,19 +187,27 @@ class Tail:
         idle = 0
         turn = self._turn
         while writers and idle < len(writers) and len(events) < limit and scanned < SCAN_BYTES:
-            read = self._read_some(writers[turn % len(writers)], events, limit)
+            try:
+                read = self._read_some(writers[turn % len(writers)], events, limit)
+            except OSError:
+                if not events:
+                    raise
+                break
             scanned += read
             idle = 0 if read else idle + 1
             turn += 1
         return events
 
-    def save(self) -> None:
-        """All events handed out so far have been dealt with. Atomic. Raises `OSError`."""
-        offsets = {
+    def reached(self) -> dict[str, int]:
+        """How far all that was handed out goes: `<writer>/<file>` -> bytes."""
+        return {
             f"{followed.file.writer}/{name}": followed.offset
             for writer in self._writers.values()
             for name, followed in writer.files.items()
         }
+
+    def save(self, offsets: dict[str, int]) -> None:
+        """Everything before `offsets` has been dealt with. Atomic. Raises `OSError`."""
         if offsets == self._offsets:
             return
         with self._temporary.open("wb") as file:

@@ -1,12 +1,14 @@
 """Who applies what the workers logged? The supervisor: one task that follows every worker's log.
 
-From a saved offset it reads whole lines, runs the scripts, then saves the offset. A store outage
-makes it wait; a crash makes it read again what it had not saved, which changes nothing.
+From a saved offset it reads whole lines, runs the scripts, and saves the offset once the store has
+had time to write them down. A store outage makes it wait; a crash makes it read again what it had
+not saved, which changes nothing.
 """
 
 import asyncio
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from bidder.events import keeping
 from bidder.events.forgotten import Forgotten
 from bidder.events.log import EventLog
 from bidder.events.reading import Tail
-from bidder.events.schema import BillingEvent, Event, ImpressionEvent, decode
+from bidder.events.schema import AnyEvent, BillingEvent, Event, ImpressionEvent, decode
 from bidder.metrics import Metrics
 from bidder.notices.applying import Applier
 from bidder.pricing.counting import overdue
@@ -32,7 +34,12 @@ KEEP_SECONDS = 60.0
 OVERDUE_AT_ONCE = 200
 CAMPAIGNS_AT_ONCE = 200
 SAVE_SECONDS = 1.0
-"""How often the offset is saved while it moves over nothing but bids."""
+"""How often the offset is saved at most."""
+SETTLED_SECONDS = 5.0
+"""How old the offset is that is saved. A store that loses power loses up to a second of writes, and
+one that takes over may lack the last: what they stood for is applied again."""
+CAUGHT_UP_BYTES = 1 << 20
+"""Behind by more, a billing may be in the log that was not applied yet."""
 LAST_SECONDS = 3.0
 """How long `follow` may go on applying after its end; the next start does the rest."""
 RETRY_SECONDS = 0.5
@@ -58,7 +65,10 @@ class Follower:
         self._metrics = cells
         self._keep_days = keep_seconds / 86400
         self._tail = Tail(directory)
-        self._saved_at = 0.0
+        self._pending: list[AnyEvent] = []
+        """Read and not yet applied."""
+        self._settling: deque[tuple[float, dict[str, int]]] = deque()
+        """When which offsets were reached, the oldest first."""
         self._owing: set[int] = set()
         """Campaigns (32-bit ids) known to be in `keys.OWING`."""
         self._ended = asyncio.Event()
@@ -91,27 +101,38 @@ class Follower:
 
     async def apply_new(self) -> bool:
         """Apply one batch; False if there was none, or the store cannot take it now."""
-        events = self._tail.batch(BATCH)
+        if not self._pending:
+            self._pending = self._tail.batch(BATCH)
         self._metrics.set(metrics.APPLY_LAG, self._tail.lag_bytes())
-        if not events:
-            if time.monotonic() - self._saved_at > SAVE_SECONDS or self._ended.is_set():
-                self._save()
+        if not self._pending:
+            self._save()
             return False
         while True:
             try:
-                await self._note_owing(events)
-                await self._applier.apply(events, time.time())
+                await self._note_owing(self._pending)
+                await self._applier.apply(self._pending, time.time())
                 break
             except StoreUnavailable:
                 if self._ended.is_set():
-                    return False  # not saved: the next start applies it
+                    return False  # still pending, so not saved: the next start applies it
                 await asyncio.sleep(POLL_SECONDS)
+        self._pending = []
         self._save()
         return True
 
     def _save(self) -> None:
-        self._tail.save()
-        self._saved_at = time.monotonic()
+        """Note how far we are, and save how far we were a while ago; at the end, all of it."""
+        now = time.monotonic()
+        if self._ended.is_set():
+            self._tail.save(self._tail.reached())
+            return
+        if not self._settling or now - self._settling[-1][0] > SAVE_SECONDS:
+            self._settling.append((now, self._tail.reached()))
+        settled = None
+        while self._settling and now - self._settling[0][0] > SETTLED_SECONDS:
+            _, settled = self._settling.popleft()
+        if settled is not None:
+            self._tail.save(settled)
 
     async def _note_owing(self, events: Sequence[Event]) -> None:
         """Remember in the store whose impressions await their billing: a campaign may be taken
@@ -123,6 +144,8 @@ class Follower:
 
     async def sweep(self) -> None:
         """Bill at our bid the impressions whose billing notice did not come in time."""
+        if self._pending or self._tail.lag_bytes() > CAUGHT_UP_BYTES:
+            return  # theirs may be among what is yet to be applied
         now = int(time.time())
         (listed,) = await self._links.bulk([("SMEMBERS", keys.OWING)])
         waiting = sorted(self._owing.union(map(int, listed)))

@@ -89,7 +89,7 @@ def test_offsets_stay_true(log: Path) -> None:
     written(log, encode(shown(STAYS, 4)), name="20261118T110641-000002.jsonl")
     tail = reading.Tail(log)
     first = tail.batch(2)
-    tail.save()
+    tail.save(tail.reached())
     tail.close()
     forget(log, GONE)
     assert compacted(log)[0] == 1

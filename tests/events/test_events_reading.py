@@ -130,7 +130,7 @@ def test_what_was_not_saved_comes_again(tmp_path: Path, make: Any) -> None:
     plain(tmp_path / "w0", 1, b"".join(encode(make(WinEvent, str(n))) for n in range(6)))
     tail = Tail(tmp_path)
     tail.batch(2)
-    tail.save()
+    tail.save(tail.reached())
     tail.batch(2)
     tail.close()
     again = Tail(tmp_path)
@@ -180,7 +180,7 @@ def test_the_tail_gives_each_line_once(steps: list[Any], make: Any) -> None:
                     torn[value] = True
             elif step == "batch":
                 got += tail.batch(value)
-                tail.save()
+                tail.save(tail.reached())
             elif step == "restart":
                 tail.close()
                 tail = Tail(directory)
@@ -208,7 +208,7 @@ async def test_the_tail_beside_a_living_log(tmp_path: Path, make: Any) -> None:
         await asyncio.gather(*commits)
         got += drained(tail)
         assert len(got) == start + 20  # what was acknowledged can be applied
-        tail.save()
+        tail.save(tail.reached())
         keep(tmp_path, days=1.0, now=0.0)
     await log.close()
     tail.close()
@@ -227,16 +227,16 @@ def test_only_finished_and_applied_files_are_compressed(tmp_path: Path, make: An
     tail.batch(1)
     assert applied(tmp_path) == [empty]  # nothing was saved yet
     tail.batch(1)
-    tail.save()
+    tail.save(tail.reached())
     assert applied(tmp_path) == [first, empty]
     tail.batch(10)
-    tail.save()
+    tail.save(tail.reached())
     assert applied(tmp_path) == [first, second, empty]
     keep(tmp_path, days=1e6, now=0.0)
     assert sorted(path.name[16:] for path in (tmp_path / "w0").iterdir()) == [
         "000001.jsonl.zst", "000002.jsonl.zst", "000004.jsonl",
     ]  # fmt: skip
-    tail.save()
+    tail.save(tail.reached())
     assert [event.bid_id for event in read(tmp_path)] == ["1", "2", "4"]  # type: ignore[union-attr]
     tail.close()
 
@@ -284,5 +284,27 @@ def test_the_tail_starts_before_there_is_a_log(tmp_path: Path, make: Any) -> Non
     assert tail.lag_bytes() == 0
     plain(tmp_path / "events" / "w7", 1, encode(make(WinEvent)))
     assert tail.batch(10) == [make(WinEvent)]
-    tail.save()
+    tail.save(tail.reached())
+    tail.close()
+
+
+def test_what_was_read_before_a_file_that_cannot_be_is_handed_out_first(
+    tmp_path: Path, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("w0", "w1"):
+        plain(tmp_path / name, 1, encode(make(WinEvent, name)))
+    tail, opened, usual = Tail(tmp_path), [], Path.open
+
+    def too_many(self: Path, *given: Any, **named: Any) -> Any:
+        opened.append(self)
+        if 2 <= len(opened) <= 3:
+            raise OSError(24, "Too many open files")
+        return usual(self, *given, **named)
+
+    monkeypatch.setattr(Path, "open", too_many)
+    (first,) = tail.batch(10)
+    with pytest.raises(OSError, match="Too many"):
+        tail.batch(10)
+    (second,) = tail.batch(10)
+    assert {first.bid_id, second.bid_id} == {"w0", "w1"}  # type: ignore[union-attr]
     tail.close()
