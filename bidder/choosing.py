@@ -31,6 +31,8 @@ from bidder.trace import Detail, Refusal, Short, Trace
 
 MAX_DEALS = 16
 """Deals of one slot that we look at."""
+MAX_CURRENCIES = 32
+"""Currencies of one request of which we look for a rate."""
 OUT_OF_REACH = 1 << 62
 """A floor in CPM micros that no bid meets."""
 FIRST_PRICE, SECOND_PRICE, FIXED_PRICE = 1, 2, 3
@@ -336,7 +338,7 @@ class Chooser:
         own = self._exchange.currency
         if not allowed or own in allowed:
             return own
-        for currency in allowed:
+        for currency in allowed[:MAX_CURRENCIES]:
             if self._serving.rate(own, currency, self._now) is not None:
                 return currency
         return ""

@@ -31,11 +31,12 @@ class Serving:
         intrusion: Parameters | None = None,
         learnt: Learnt = NOTHING,
     ) -> None:
-        """Without parameters no ad is held to be intrusive."""
+        """`exchanges`: paused ones too. Without parameters no ad is held to be intrusive."""
         self.catalogue = catalogue
         self.line_items = catalogue.line_items
-        self.exchanges = exchanges
+        self.exchanges = {name: each for name, each in exchanges.items() if not each.paused}
         self.exchanges_by_id = {each.id32: each for each in exchanges.values()}
+        """For notices, so paused ones too."""
         self.scorer = scorer
         self.intrusion = intrusion
         self.shader, self.traffic = learnt
@@ -50,7 +51,9 @@ class Serving:
         self.ceilings = [ceiling(item) for item in catalogue.line_items]
         """By index of the line item: as `bidder.pricing.ceiling` gives them."""
         self._rates = rates
-        self._factors: dict[tuple[str, str, int], float | None] = {}
+        self._factors: dict[tuple[str, str], float] = {}
+        self._day = 0
+        """The day of `_factors`, as days of the epoch."""
         self._rules: dict[tuple[int, int], tuple[Rule, ...]] = {}
         self._capping_creatives = {
             item.index
@@ -71,11 +74,15 @@ class Serving:
         """What turns an amount in `source` into one in `target` today; None if no rate is known."""
         if source == target:
             return 1.0
-        key = (source, target, int(now) // DAY_SECONDS)
-        if key not in self._factors:
+        day = int(now) // DAY_SECONDS
+        if day != self._day:
+            self._day, self._factors = day, {}
+        factor = self._factors.get((source, target))
+        if factor is None:
             try:
                 today = datetime.fromtimestamp(now, UTC).date()
-                self._factors[key] = self._rates.factor(source, target, today)
+                factor = self._rates.factor(source, target, today)
             except UnknownRate:
-                self._factors[key] = None
-        return self._factors[key]
+                return None  # and not kept: requests may name any currency
+            self._factors[source, target] = factor
+        return factor

@@ -109,7 +109,8 @@ class Profile(Model):
 
 
 def load(directory: Path, environ: Mapping[str, str]) -> dict[str, Exchange]:
-    """The active exchanges by name. Paused ones are checked, but need no keys and answer nobody.
+    """All exchanges by name. Those that are paused need no keys; with theirs, their late notices
+    still count.
 
     Raises `InvalidExchanges` with all that is wrong in all files.
     """
@@ -124,8 +125,7 @@ def load(directory: Path, environ: Mapping[str, str]) -> dict[str, Exchange]:
         except InvalidExchanges as error:
             problems += [f"{path}: {problem}" for problem in error.problems]
         else:
-            if profile.status == "active":
-                exchanges[path.stem] = exchange
+            exchanges[path.stem] = exchange
     if problems:
         raise InvalidExchanges(problems)
     return exchanges
@@ -140,14 +140,19 @@ def _exchange(name: str, profile: Profile, environ: Mapping[str, str]) -> Exchan
     problems = _contradictions(name, profile)
     access, answer, clicks = profile.access, profile.answer, profile.clicks
     price, timing = profile.price, profile.timing
-    keys, secret = None, ""
-    if profile.status == "active":
-        keys = _keys(price, environ, problems)
-        secret = _secret(access.secret_env, environ, problems)
+    paused = profile.status == "paused"
+    missing: list[str] = []
+    keys = _keys(price, environ, missing)
+    secret = _secret(access.secret_env, environ, missing)
+    if paused:
+        keys = None if missing else keys
+    else:
+        problems += missing
     if problems:
         raise InvalidExchanges(problems)
     return Exchange(
         name=name,
+        paused=paused,
         seat=profile.seat,
         currency=profile.currency,
         auction=1 if profile.auction == "first" else 2,
@@ -190,9 +195,23 @@ def _contradictions(name: str, profile: Profile) -> list[str]:
         found.append("price: encryption google needs e_key_env and i_key_env")
     if timing.margin_ms >= min(timing.tmax_ms, timing.deadline_ms or timing.tmax_ms):
         found.append("timing: margin_ms leaves no time to answer")
-    if profile.status == "active" and profile.answer.markup == "registered" and not profile.seat:
-        found.append("seat: expected where markup is registered")
+    if profile.status == "active":
+        found += _costs_unknown(profile)
+        if profile.answer.markup == "registered" and not profile.seat:
+            found.append("seat: expected where markup is registered")
     return found
+
+
+def _costs_unknown(profile: Profile) -> list[str]:
+    """Why nothing that is won here could ever be charged to a budget; empty if it can."""
+    places = profile.price.in_
+    if profile.billing_notices:
+        return [] if "burl" in places else ["price: billing notices need their price: add burl"]
+    if profile.answer.markup == "registered":
+        return ["billing_notices: expected where markup is registered, as no pixel of ours counts"]
+    if "adm" not in places:
+        return ["price: without billing notices the pixel needs it: add adm to `in`"]
+    return []
 
 
 def _keys(price: Price, environ: Mapping[str, str], problems: list[str]) -> Keys | None:

@@ -26,6 +26,8 @@ class Exchange(Struct, frozen=True):
 
     name: str
     """As in the path: ``/openrtb2/{name}``."""
+    paused: bool = False
+    """It gets no bids; notices of earlier ones still count."""
     seat: str = ""
     """Our seat there; empty = none is written."""
     currency: str = "USD"

@@ -51,14 +51,14 @@ def money_keys(campaign: int, holder: str, day: str, bucket: str = "", sale: str
 class Books:
     """All accounts of one worker. `holder` names this process, so that its leases can be told.
 
-    `hold_seconds` is how late the last notice of a bid may usually come.
+    `hold_seconds` is how late the last notice of a bid may usually come: `adopt` applies it.
     """
 
     def __init__(self, holder: str, hold_seconds: int) -> None:
         self.holder = holder
         self.accounts: dict[int, Account] = {}
         """By the campaign's 32-bit id."""
-        self._hold_seconds = hold_seconds
+        self.hold_seconds = hold_seconds
         self._delays = Delays()
         self._minutes: dict[int, Minutes] = {}
         self.hunger = asyncio.Event()
@@ -74,7 +74,8 @@ class Books:
         for campaign in catalogue.campaigns:
             account = known.get(campaign.id32)
             if account is None:
-                account = Account(campaign, self.holder, self._hold_seconds, self._delays)
+                account = Account(campaign, self.holder, self.hold_seconds, self._delays)
+            account.hold_seconds = self.hold_seconds
             account.adopt(campaign)
             self.accounts[campaign.id32] = account
         minutes = {a.id32: self._minutes.get(a.id32) or Minutes(a) for a in catalogue.advertisers}
@@ -95,11 +96,13 @@ class Books:
         ]
 
     def funded(self, now: float) -> int:
-        """The mask of the line items whose campaign can pay for some bid."""
+        """The mask of the line items whose campaign can pay for some bid. One whose last bid could
+        not be paid comes back with the money for it: who wins here and cannot pay silences the
+        others."""
         mask = 0
-        allowing = {minute for minute in self._minutes.values() if minute.allows(1, now)}
+        allowing = {m for m in self._minutes.values() if m.allows(m.needed_micros, now)}
         for account, minute, bits in self._shares:
-            if minute in allowing and account.can_pay(1, now):
+            if minute in allowing and account.can_pay(account.needed_micros, now):
                 mask |= bits
         return mask
 

@@ -269,7 +269,7 @@ class Account:
         self.bids = 0
         """Held so far; never falls."""
         self.syncing = False
-        self._hold_seconds = hold_seconds
+        self.hold_seconds = hold_seconds
         self._delays = delays
         self._own_pace = 0.8 + 0.4 * (hash32(f"{holder} {campaign.id32}") / 2**32)
         """Accounts that began together must not ask together for ever."""
@@ -287,6 +287,8 @@ class Account:
         self.campaign = campaign
         self.dearest_micros = 1
         """What the dearest impression may cost."""
+        self.needed_micros = 1
+        """What the last bid needed, if it could not be paid: less than that is of no use."""
         self.next_sync = 0.0
         self._limits_money = bool(budget.total_micros or budget.daily_micros)
         self._limits_bids = bool(budget.total_impressions or budget.daily_impressions)
@@ -308,8 +310,10 @@ class Account:
         cost = impression_cost(bid_cpm_micros)
         self._demand += cost
         if not self.can_pay(cost, now):
+            self.needed_micros = cost
             self._hurry(now)
             return None
+        self.needed_micros = 1
         self.bids += 1
         until = int(now) + seconds
         bucket = self.lease.hold(cost, now, exchange, until)
@@ -342,6 +346,7 @@ class Account:
             self.lease = leases.get(day) or Lease(day, self._delays, self._wins)
             self.past = [lease for each, lease in leases.items() if each != day]
             self.valid_until = 0.0
+            self.needed_micros = 1
         if now >= self.valid_until:
             # The store may have given to others what we had; only what it says now is ours.
             self.lease.free_micros = self.lease.free_bids = 0
@@ -369,7 +374,7 @@ class Account:
         """When the last notice of what `lease` covers can have come, and a little more."""
         latest = max((bucket.until for bucket in lease.buckets.values()), default=0)
         if lease is self.lease:
-            latest = max(latest, int(now) + self._hold_seconds)
+            latest = max(latest, int(now) + self.hold_seconds)
         return latest + LEASE_SECONDS
 
     def synced(

@@ -40,6 +40,8 @@ class Minutes:
     def __init__(self, advertiser: Advertiser) -> None:
         self.advertiser = advertiser
         self.dearest_micros = 1
+        self.needed_micros = 1
+        """What the last bid needed, if there was too little: less than that is of no use."""
         self._taken: deque[list[int]] = deque()
         """Seconds in which something was handed out, and what of it is left."""
         self._back: dict[int, int] = {}
@@ -68,7 +70,9 @@ class Minutes:
             earliest = self._asked_at + SYNC_SECONDS / 2 if self._scarce else now
             self._next_sync = min(self._next_sync, earliest)
         if left < 0:
+            self.needed_micros = min(cost, self.advertiser.max_spend_per_minute_micros)
             return False
+        self.needed_micros = 1
         for row in self._taken:
             part = min(row[1], cost)
             row[1] -= part

@@ -47,3 +47,25 @@ async def test_rates_that_are_too_old_convert_nothing(
     today = date.fromtimestamp(scene.now)
     scene.serving._rates = Rates("EUR", today - timedelta(days=age), {"USD": 1.1})
     assert bool((await scene.decide(request(currency))).body) is bids
+
+
+async def test_currencies_that_nobody_knows_are_neither_tried_for_ever_nor_kept(
+    build: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "campaigns").mkdir()
+    (tmp_path / "campaigns" / "shop.yaml").write_text(SHOP)
+    scene = await build(load(tmp_path / "campaigns", now=None)[0])
+    asked = []
+
+    class Counting(Rates):
+        def factor(self, source: str, target: str, today: date) -> float:
+            asked.append(target)
+            return super().factor(source, target, today)
+
+    scene.serving._rates = Counting("EUR", date.fromtimestamp(scene.now), {"USD": 1.1})
+    unknown = [f"X{number}" for number in range(10_000)]
+    decision = await scene.decide({**request("EUR"), "cur": unknown})
+    assert not decision.body
+    assert len(asked) < 100
+    assert not scene.serving._factors
+    assert (await scene.decide({**request("EUR"), "cur": ["X1", "USD"]})).body

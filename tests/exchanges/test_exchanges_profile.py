@@ -87,8 +87,9 @@ def test_the_price_macro_stands_where_the_exchange_fills_it_in() -> None:
 
 
 def test_the_shipped_profiles_load_without_keys_and_only_demo_is_active() -> None:
-    assert list(load(SHIPPED, {})) == ["demo"]
-    assert load(SHIPPED, {})["demo"].loopback_only
+    shipped = load(SHIPPED, {})
+    assert [name for name, each in shipped.items() if not each.paused] == ["demo"]
+    assert shipped["demo"].loopback_only
     assert names(SHIPPED) == ["demo", "google", "index", "smaato", "xandr"]
 
 
@@ -97,6 +98,7 @@ def all_active(tmp_path: Path) -> dict[str, Exchange]:
     """The shipped profiles as they are once somebody has contracts."""
     for path in SHIPPED.glob("*.yaml"):
         text = path.read_text().replace("status: paused", "status: active")
+        text = text.replace("in: [nurl]\nbilling_notices: false", "in: [nurl, burl]")
         (tmp_path / path.name).write_text(text.replace('seat: ""', 'seat: "123"'))
     return load(tmp_path, SECRETS)
 
@@ -117,6 +119,13 @@ def test_the_shipped_profiles_hold_the_facts_of_their_exchanges(
     assert all_active["index"].price_parameter("burl") == "${AUCTION_PRICE}"
     assert all_active["index"].wrap_native
     assert all(exchange.secret for name, exchange in all_active.items() if name != "demo")
+
+
+def test_a_paused_exchange_keeps_what_its_late_notices_need(tmp_path: Path) -> None:
+    (tmp_path / "google.yaml").write_text((SHIPPED / "google.yaml").read_text())
+    assert load(tmp_path, SECRETS)["google"].price.keys is not None
+    assert load(tmp_path, SECRETS)["google"].paused
+    assert load(tmp_path, {})["google"].price.keys is None
 
 
 def problems(tmp_path: Path, text: str, environ: dict[str, str] | None = None) -> str:
@@ -190,6 +199,13 @@ access: {allow_from: [192.0.2.0/24], secret_env: S}
             "TORN: expected 32 bytes",
         ),
         ("access: {loopback_only: true}\nanswer: {markup: registered}", "seat"),
+        ("access: {loopback_only: true}\nprice: {in: [nurl]}", "add burl"),
+        ("access: {loopback_only: true}\nbilling_notices: false", "add adm"),
+        (
+            "access: {loopback_only: true}\nseat: x\nbilling_notices: false\n"
+            "answer: {markup: registered}\nprice: {in: [adm]}",
+            "no pixel of ours counts",
+        ),
         ("access: {loopback_only: true}\ntiming: {tmax_ms: 20, margin_ms: 20}", "no time"),
         ("access: {loopback_only: true}\ncurrency: euro", "currency"),
         ("access: {loopback_only: true}\nclicks: {macro: '%%CLICK_URL_ESC%%'}", "unencoded"),

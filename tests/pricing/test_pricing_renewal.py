@@ -93,3 +93,28 @@ async def test_a_minute_that_one_bid_used_up_asks_for_more(desk_of, made) -> Non
     while minute.allows(COST, desk.now):
         assert minute.take(COST, desk.now)
     assert minute.due(desk.now)
+
+
+async def test_who_could_not_pay_for_a_bid_steps_aside_until_it_can(desk_of, made) -> None:
+    desk = desk_of(made(daily_micros=4 * COST + COST // 2))
+    assert len(await desk.drain(8)) == 4
+    assert desk.account.lease.free_micros == COST // 2
+    assert desk.hold() is None
+    assert not desk.books.funded(desk.now)
+    await desk.sync(1.0)
+    assert not desk.books.funded(desk.now)
+    assert desk.hold(cpm=COST * 1000 // 2) is not None  # one that costs as little as is left
+    desk.now += 86400
+    await desk.sync()
+    assert desk.books.funded(desk.now)
+
+
+async def test_an_advertiser_without_enough_for_a_bid_in_this_minute_steps_aside(
+    desk_of, made
+) -> None:
+    desk = desk_of(made(daily_micros=10**9, per_minute=2 * COST + COST // 2))
+    assert len(await desk.drain(3)) == 2
+    assert not desk.books.funded(desk.now)
+    await desk.sync(75.0)
+    assert desk.books.funded(desk.now)
+    assert desk.hold() is not None

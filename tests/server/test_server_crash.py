@@ -163,6 +163,22 @@ def test_a_reload_applies_what_it_can_and_names_the_rest(bidder: Any, soon: Soon
         assert bidder.reload().body == b"reloaded\n"
 
 
+def test_notices_of_an_exchange_that_was_paused_still_count(bidder: Any, soon: Soon) -> None:
+    bid = bid_of(bidder, "demo-person-7", soon)
+    before = counters(bidder)
+    path = bidder.config / "exchanges" / "demo.yaml"
+    active = path.read_text()
+    try:
+        path.write_text(active.replace("status: active", "status: paused"))
+        assert bidder.reload().status == 200
+        assert bidder.post(request_of("demo-person-7")).status == 404
+        assert bidder.call(bid["burl"], 1.0).status == 200
+        soon(lambda: counters(bidder)["spent"] == before["spent"] + 1000)
+    finally:
+        path.write_text(active)
+        assert bidder.reload().status == 200
+
+
 def test_kill_9_between_notice_and_application(bidder: Any, soon: Soon) -> None:
     """Notices are logged and answered while the applier is held; then all of it is killed."""
     before = counters(bidder)
@@ -172,7 +188,8 @@ def test_kill_9_between_notice_and_application(bidder: Any, soon: Soon) -> None:
     for bid in bids:
         assert bidder.call(bid["burl"], 1.0).status == 200
     assert len(bidder.events("billing")) >= 3
-    saved = (bidder.state / "events" / "offsets.json").read_bytes()
+    offsets = bidder.state / "events" / "offsets.json"
+    saved = offsets.read_bytes() if offsets.exists() else b"{}"
     bidder.signal(signal.SIGKILL)
     assert bidder.ended() == -signal.SIGKILL
     assert psutil.wait_procs(family, timeout=15)[1] == []  # no worker, no store is left behind
@@ -189,7 +206,7 @@ def test_kill_9_between_notice_and_application(bidder: Any, soon: Soon) -> None:
     bidder.signal(signal.SIGKILL)
     bidder.ended()
     psutil.wait_procs(family, timeout=15)
-    (bidder.state / "events" / "offsets.json").write_bytes(saved)
+    offsets.write_bytes(saved)
     bidder.start()
     soon(lambda: bidder.metric("bidder_applied_total", kind="billing", outcome="duplicate") >= 3)
     assert counters(bidder) == wanted
