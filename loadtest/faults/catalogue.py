@@ -9,6 +9,7 @@ bidder promises and what an operator does is in docs/faults.md.
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from loadtest.faults import clients
+from loadtest.faults.evidence import latest_time
 from loadtest.faults.judging import STRICT, Allowed
 from loadtest.faults.scene import DidNotBite, Scene
 from models.promote import switch
@@ -186,6 +188,9 @@ async def clock_jump(scene: Scene) -> AsyncIterator[None]:
     scene.installation.shift_clock(JUMP_SECONDS)
     try:
         await scene.last()
+        latest = await asyncio.to_thread(latest_time, scene.installation.events)
+        if latest < time.time() + JUMP_SECONDS / 2:
+            raise DidNotBite("no event is dated as by the clock that was set")
         yield
     finally:
         scene.installation.shift_clock(0.0)

@@ -17,9 +17,10 @@ from loadtest.faults.judging import FOREIGN_SHARE, Row
 from loadtest.faults.run import NothingToBreak, trial
 from loadtest.faults.scene import DidNotBite
 
+SENDER_LATE_SHARE = 0.05
 _COLUMNS = (
-    "fault", "requests", "late", "5xx", "conn. errors", "notices", "refused", "lost", "double",
-    "usual bids", "while broken", "back after", "others",
+    "fault", "requests", "late", "sent late", "5xx", "conn. errors", "notices", "refused", "lost",
+    "double", "usual bids", "while broken", "back after", "others",
 )  # fmt: skip
 
 
@@ -63,6 +64,9 @@ def faults(
             console.print(Text(f"  {note}"))
         if row.late and row.foreign > FOREIGN_SHARE:
             console.print(Text("  late answers are not judged: see the last column", "yellow"))
+        if row.sender_late > SENDER_LATE_SHARE * row.requests:
+            text = f"  {row.sender_late} requests were sent late, by us: a quieter machine tells more"
+            console.print(Text(text, style="yellow"))
         for promise in row.broken:
             console.print(Text(f"  broken: {promise}", style="red"))
     console.print(_table(rows))
@@ -90,7 +94,7 @@ def _table(rows: list[Row]) -> Table:
     for row in rows:
         back = "never" if row.recover_seconds is None else f"{row.recover_seconds:.1f} s"
         cells = (
-            row.fault, f"{row.requests:,}", f"{row.late:,}", row.answers_5xx,
+            row.fault, f"{row.requests:,}", f"{row.late:,}", f"{row.sender_late:,}", row.answers_5xx,
             row.connection_errors, f"{row.notices:,}", row.notices_refused, row.lost, row.double,
             f"{row.usual_before:.0%}", f"{row.usual_during:.0%}", back,
             f"{row.foreign:.0%}",

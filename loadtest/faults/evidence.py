@@ -52,6 +52,13 @@ class Counted:
     """Ledgers in which old records were folded into totals: they no longer name every bid."""
 
 
+def latest_time(events: Path) -> float:
+    """The latest time of day that a log's files end with, in epoch seconds; 0 if there is none."""
+    ends = [path.read_bytes().rpartition(b"\n")[0] for path in events.glob("*/*.jsonl")]
+    lines = [end.rpartition(b"\n")[2] for end in ends if end]
+    return max((float(orjson.loads(line)["time"]) for line in lines), default=0.0)
+
+
 def read_log(events: Path, *, bids: bool = True) -> Logged:
     """The log under the folder `events`. `bids`: also read the lines about bids, which are many."""
     found = Logged()
