@@ -65,7 +65,7 @@ def faults(
         if row.late and row.foreign > FOREIGN_SHARE:
             console.print(Text("  late answers are not judged: see the last column", "yellow"))
         if row.sender_late > SENDER_LATE_SHARE * row.requests:
-            text = f"  {row.sender_late} requests were sent late, by us: a quieter machine tells more"
+            text = f"  {row.sender_late} were sent late, by us: a quieter machine tells more"
             console.print(Text(text, style="yellow"))
         for promise in row.broken:
             console.print(Text(f"  broken: {promise}", style="red"))
@@ -94,8 +94,9 @@ def _table(rows: list[Row]) -> Table:
     for row in rows:
         back = "never" if row.recover_seconds is None else f"{row.recover_seconds:.1f} s"
         cells = (
-            row.fault, f"{row.requests:,}", f"{row.late:,}", f"{row.sender_late:,}", row.answers_5xx,
-            row.connection_errors, f"{row.notices:,}", row.notices_refused, row.lost, row.double,
+            row.fault, f"{row.requests:,}", f"{row.late:,}", f"{row.sender_late:,}",
+            row.answers_5xx, row.connection_errors, f"{row.notices:,}", row.notices_refused,
+            row.lost, row.double,
             f"{row.usual_before:.0%}", f"{row.usual_during:.0%}", back,
             f"{row.foreign:.0%}",
         )  # fmt: skip
