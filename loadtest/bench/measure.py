@@ -1,7 +1,8 @@
 """What does one request cost? Two servers held against each other, in turns, each on one core.
 
 The cost is the CPU time of all processes of a server over the requests it answered, at the highest
-rate it sustains: open loop, at least 99 % of the asked rate, nothing failed, under 0.1 % late, and
+rate it sustains: open loop, at least 99 % of the asked rate, all answered with 200 or 204, under
+0.1 % late, and
 under 1 % shed, as a request that is not decided costs next to nothing. That rate is sought
 downwards from 97 % of what a closed loop gets through.
 """

@@ -18,13 +18,14 @@ from rich.text import Text
 
 from loadtest.load import bodies as bodies_of
 from loadtest.load.bodies import People
-from loadtest.load.find import Found, broken, find
+from loadtest.load.find import Found, find
 from loadtest.load.generator import GeneratorFailed, Generators, Progress, Step, address
 from loadtest.load.ops import OpsUnreachable, scrape
 from loadtest.load.page import COLUMNS, page
 from loadtest.load.probe import NothingToMeasure, probe
 from loadtest.load.result import Result
-from loadtest.load.usage import Watch, listeners
+from loadtest.load.strangers import recognised
+from loadtest.load.usage import Watch, is_here
 
 DEMO_REQUEST = Path("config/demo/request.json")
 
@@ -53,6 +54,9 @@ def run(
         bool, typer.Option("--find", help="Search the highest rate, beginning at RATE.")
     ] = False,
     p99: Annotated[float, typer.Option(help="With --find: the limit, in milliseconds.")] = 10.0,
+    unknown_people: Annotated[
+        bool, typer.Option(help="Go on though nobody seems to be in the store.")
+    ] = False,
 ) -> None:
     """Open-loop load at a constant or stepped rate; latency from when each request was due."""
     console = Console()
@@ -61,10 +65,14 @@ def run(
     who = People(people, skew)
     try:
         rates = _rates(rate)
-        address(urlsplit(url))
+        if find_highest and len(rates) > 1:
+            raise ValueError(f"--find begins at one --rate, not at {len(rates)}")
+        host, port = address(urlsplit(url))
         sent = bodies_of.read(bodies) if bodies else bodies_of.demo(DEMO_REQUEST)
         before = scrape(ops) if ops else {}
         probe(url, sent, who, Random(seed))
+        if not unknown_people:
+            recognised(url, sent, who, Random(seed))
         with Generators(
             url,
             sent,
@@ -74,7 +82,7 @@ def run(
             timeout=timeout,
             seed=seed,
         ) as generators:
-            measure = _measured(generators, listeners(urlsplit(url).port or 80), console)
+            measure = _measured(generators, port if is_here(host) else 0, console)
             if find_highest:
                 found = find(lambda r: measure(Step(r, duration)), rates[0], p99)
                 results: Sequence[Result] = found.trials
@@ -105,24 +113,24 @@ def _rates(text: str) -> list[float]:
     return rates
 
 
-def _measured(
-    generators: Generators, pids: Sequence[int], console: Console
-) -> Callable[[Step], Result]:
-    """Runs one step, showing how it goes and watching the processes `pids`."""
+def _measured(generators: Generators, port: int, console: Console) -> Callable[[Step], Result]:
+    """Runs one step, showing how it goes and watching who serves on `port` (0: another machine)."""
 
     def measure(step: Step) -> Result:
-        watch = Watch(pids) if pids else None
+        watch = Watch(port=port)
         began = monotonic()
         with Live(console=console, refresh_per_second=2, transient=True) as live:
 
             def on_progress(latest: Sequence[Progress]) -> None:
-                if watch is not None:
-                    watch.sample()
+                watch.sample()
                 live.update(_line(step, monotonic() - began, latest))
 
             result = generators.run(step, on_progress)
-        notes = result.notes if pids else (*result.notes, "No process of this machine listens.")
-        return replace(result, usage=watch.usage() if watch else None, notes=notes)
+        usage = watch.usage()
+        if not usage.processes:
+            unseen = "CPU and memory unknown: no process of this machine that we may see listens."
+            return replace(result, notes=(*result.notes, unseen))
+        return replace(result, usage=usage)
 
     return measure
 
@@ -143,8 +151,14 @@ def _line(step: Step, elapsed: float, latest: Sequence[Progress]) -> Text:
 
 def _verdict(found: Found, p99: float) -> str:
     limit = f"p99 under {p99:g} ms and under 0.1 % late"
+    if found.best is None and found.limited_by_generator:
+        return (
+            f"Nothing is known of the bidder: even at {found.trials[-1].asked_rps:,.0f} a second "
+            f"the generator is the bottleneck ({found.why}). Use more --processes, or another "
+            "machine."
+        )
     if found.best is None:
-        return f"No rate tried was carried with {limit}: {broken(found.trials[-1], p99)}."
+        return f"No rate tried was carried with {limit}: {found.why}."
     highest = f"{found.best.asked_rps:,.0f} requests a second"
     if found.limited_by_generator:
         return f"At least {highest} with {limit}; beyond that the generator is the bottleneck."

@@ -143,10 +143,10 @@ async def _step(
             pipe,
             lambda: (load.all_sent and not pool.in_flight) or time.perf_counter() >= grace,
         )
-    unsent = load.close()
+    load.close()
     await _until(pool, load, orders.timeout, pipe, lambda: not pool.in_flight)
     ticker.close()
-    return report(load.tally, unsent, cpu_share, seconds)
+    return report(load.tally, load.write_off(), cpu_share, seconds)
 
 
 async def _until(
@@ -169,7 +169,7 @@ def _progress(load: OpenLoop, seen: int) -> Progress:
     stride = max(1, (len(tally.latencies) - seen) // 200)
     return Progress(
         sent=tally.sent,
-        answered=len(tally.latencies) - tally.timeouts,
+        answered=sum(tally.statuses.values()),
         bids=tally.bids,
         late=tally.late,
         failed=tally.timeouts + sum(tally.errors.values()),

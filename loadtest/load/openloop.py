@@ -3,12 +3,14 @@
 Request *i* of a step is due at ``start + i / rate``, whatever happened to those before it. If every
 connection is busy then, it waits, and the wait counts: latency runs from the time a request was
 due, so a server that stalls cannot hide it by holding the generator up (coordinated omission).
-Clock and connections are passed in.
+What is never answered counts too, with its wait until it was given up: leaving it out would flatter
+the tail. Clock and connections are passed in.
 """
 
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Protocol
 
 from loadtest.load.wire import Answer
@@ -37,7 +39,7 @@ class Tally:
         self.statuses: dict[int, int] = {}
         self.bids = 0
         self.late = 0
-        """Answers after their tmax, and time-outs of requests that have one."""
+        """Answers after their tmax, and requests that have one and were never answered."""
         self.timeouts = 0
         self.errors: dict[str, int] = {}
         self.lagged = 0
@@ -46,12 +48,15 @@ class Tally:
         self.due = array("d")
         """Seconds from the start of the step, one for each latency."""
         self.latencies = array("d")
-        """Seconds from due to answered, or to giving up."""
+        """Seconds from due to answered, or to lost or given up."""
+        self.last_answer = 0.0
+        """Seconds from the start of the step."""
 
     def answered(self, due: float, latency: float, tmax: float, answer: Answer) -> None:
         """Count one answer."""
         self.due.append(due)
         self.latencies.append(latency)
+        self.last_answer = due + latency
         self.statuses[answer.status] = self.statuses.get(answer.status, 0) + 1
         self.bytes_in += len(answer.body)
         if answer.is_bid:
@@ -60,16 +65,21 @@ class Tally:
             self.late += 1
 
     def gave_up(self, due: float, latency: float, tmax: float) -> None:
-        """Count one time-out. Its latency is kept: leaving it out would flatter the tail."""
-        self.due.append(due)
-        self.latencies.append(latency)
+        """Count one time-out."""
         self.timeouts += 1
-        if tmax:
-            self.late += 1
+        self.unanswered(due, latency, tmax)
 
-    def failed(self, kind: str) -> None:
+    def failed(self, due: float, latency: float, tmax: float, kind: str) -> None:
         """Count one request that the connection lost."""
         self.errors[kind] = self.errors.get(kind, 0) + 1
+        self.unanswered(due, latency, tmax)
+
+    def unanswered(self, due: float, latency: float, tmax: float) -> None:
+        """Keep how long one request waited in vain: late, if it has a tmax."""
+        self.due.append(due)
+        self.latencies.append(latency)
+        if tmax:
+            self.late += 1
 
 
 class OpenLoop:
@@ -96,13 +106,21 @@ class OpenLoop:
         self._clock = clock
         self._open = True
 
-    def close(self) -> int:
-        """Send nothing from now on. Returns how many that were due have not been sent."""
+    def close(self) -> None:
+        """Send nothing from now on."""
         self._open = False
+
+    def write_off(self) -> int:
+        """Count the requests that were due and have not been sent, each with its wait until now.
+        Returns how many; to be called once, when nothing is in flight: a million take seconds."""
         if not self.interval:
             return 0
-        due = int((self._clock() - self.start) / self.interval) + 1
-        return min(self.requests, due) - self.tally.sent
+        sent, now = self.tally.sent, self._clock() - self.start
+        unsent = min(self.requests, int(now / self.interval) + 1) - sent
+        for number, (_, tmax) in enumerate(islice(self._source, unsent), sent):
+            due = number * self.interval
+            self.tally.unanswered(due, now - due, tmax)
+        return unsent
 
     @property
     def all_sent(self) -> bool:
@@ -151,4 +169,4 @@ class OpenLoop:
 
     def failed(self, line: Line, kind: str) -> None:
         """The connection was lost, or made no sense, with a request in flight."""
-        self.tally.failed(kind)
+        self.tally.failed(line.due - self.start, self._clock() - line.due, line.tmax, kind)

@@ -8,7 +8,8 @@ import gzip
 import http.client
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from random import Random
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from loadtest.load.generator import address
 from loadtest.load.wire import Answer
 
 SAMPLE = 200
+_HEADERS = {"Content-Type": "application/json", "x-openrtb-version": "2.6"}
 
 
 class NothingToMeasure(RuntimeError):
@@ -28,31 +30,50 @@ def probe(url: str, bodies: Sequence[bytes], people: People, random: Random) -> 
 
     Raises `NothingToMeasure` if there is no server at `url`, or no bid among its answers.
     """
-    parts = urlsplit(url)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    connection = http.client.HTTPConnection(*address(parts), timeout=10)
     statuses: Counter[int] = Counter()
-    try:
-        for number in range(SAMPLE):
-            body = bodies[number % len(bodies)]
-            person = int(people.number * random.random() ** people.skew)
-            sent = written(message(parts, body), number, person).partition(b"\r\n\r\n")[2]
-            headers = {"Content-Type": "application/json", "x-openrtb-version": "2.6"}
-            connection.request("POST", path, sent, headers)
-            found = connection.getresponse()
-            answer = _plain(found.status, found.read(), found.getheader("Content-Encoding"))
+    with asking(url) as ask:
+        for number, body in enumerate(sample(url, bodies, people, random), 1):
+            answer = ask(body)
             if answer.is_bid:
-                return number + 1
+                return number
             statuses[answer.status] += 1
-    except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
-        raise NothingToMeasure(f"no answer from {url}: {error or type(error).__name__}") from error
-    finally:
-        connection.close()
     seen = ", ".join(f"{count} x {status}" for status, count in sorted(statuses.items()))
     raise NothingToMeasure(
         f"none of {SAMPLE} requests to {url} was answered with a bid ({seen}). Is the store empty, "
         "or do the bodies ask for what no line item sells? Load without bids measures nothing."
     )
+
+
+@contextmanager
+def asking(url: str) -> Iterator[Callable[[bytes], Answer]]:
+    """A connection to `url`: called with a body, it gives the answer, unpacked.
+
+    Raises `NothingToMeasure` if there is no server, or none that answers.
+    """
+    parts = urlsplit(url)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    connection = http.client.HTTPConnection(*address(parts), timeout=10)
+
+    def ask(body: bytes) -> Answer:
+        connection.request("POST", path, body, _HEADERS)
+        found = connection.getresponse()
+        return _plain(found.status, found.read(), found.getheader("Content-Encoding"))
+
+    try:
+        yield ask
+    except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
+        raise NothingToMeasure(f"no answer from {url}: {error or type(error).__name__}") from error
+    finally:
+        connection.close()
+
+
+def sample(url: str, bodies: Sequence[bytes], people: People, random: Random) -> Iterator[bytes]:
+    """`SAMPLE` bodies from all over `bodies`, with their places for request and person filled."""
+    chosen = random.sample(bodies, min(len(bodies), SAMPLE))
+    for number in range(SAMPLE):
+        one = message(urlsplit(url), chosen[number % len(chosen)])
+        person = int(people.number * random.random() ** people.skew)
+        yield written(one, number, person).partition(b"\r\n\r\n")[2]
 
 
 def _plain(status: int, body: bytes, encoding: str | None) -> Answer:

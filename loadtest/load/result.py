@@ -66,7 +66,7 @@ def report(tally: Tally, unsent: int, cpu_share: float, seconds: float) -> Repor
         worst_lag=tally.worst_lag,
         bytes_in=tally.bytes_in,
         cpu_share=cpu_share,
-        elapsed=float(np.max(due + latencies)) if len(due) else 0.0,
+        elapsed=tally.last_answer,
         histogram=histogram_of(latencies, 3).encode(),
         windows=tuple(histogram_of(one, 2).encode() for one in windows),
         window_seconds=width,
@@ -100,10 +100,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One stretch of a step. Latencies in milliseconds."""
+    """One stretch of a step, by when requests were due. Latencies in milliseconds."""
 
     second: float
-    answers: int
+    requests: int
+    """Those without an answer too."""
     p50_ms: float
     p99_ms: float
     max_ms: float
@@ -111,7 +112,8 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One step, all generators together. Latencies in milliseconds, from when requests were due."""
+    """One step, all generators together. Latencies in milliseconds, from when requests were due
+    until they were answered, lost or given up."""
 
     asked_rps: float
     """0: as fast as the connections allow (closed loop)."""
@@ -124,6 +126,7 @@ class Result:
     bids: int
     bid_rate: float
     late: int
+    """Answers after their tmax, and requests that have one and were never answered or sent."""
     timeouts: int
     errors: dict[str, int]
     p50_ms: float
@@ -145,8 +148,9 @@ class Result:
 
     @property
     def late_share(self) -> float:
-        """Late answers and time-outs, of all requests sent."""
-        return self.late / self.sent if self.sent else 0.0
+        """What was late or never answered, of all requests that were due."""
+        due = self.sent + self.unsent
+        return self.late / due if due else 0.0
 
     @property
     def failed(self) -> int:
@@ -260,7 +264,7 @@ def _windows(reports: Sequence[Report]) -> tuple[Window, ...]:
         windows.append(
             Window(
                 second=index * width,
-                answers=merged.get_total_count(),
+                requests=merged.get_total_count(),
                 p50_ms=_ms(merged.get_value_at_percentile(50)),
                 p99_ms=_ms(merged.get_value_at_percentile(99)),
                 max_ms=_ms(merged.get_max_value()),

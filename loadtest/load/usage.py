@@ -1,14 +1,46 @@
-"""What does the bidder use? CPU and memory, as the OS counts them, of those who listen on a port.
+"""What does the bidder use? CPU and memory, as the OS counts them, of those who serve on a port.
 
 Processes are found anew at every look, so that workers which start or die in the middle count.
 """
 
+import os
+import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
+from ipaddress import ip_address
 
 import psutil
 
 from loadtest.load.result import Usage
+
+
+def is_here(host: str) -> bool:
+    """Whether `host` is this machine. Raises `OSError` if it has no address."""
+    own = {one.address for some in psutil.net_if_addrs().values() for one in some}
+    found = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
+    return bool(found & own) or any(
+        address.is_loopback or address.is_unspecified for address in map(ip_address, found)
+    )
+
+
+def servers(port: int) -> list[int]:
+    """The pids of those who serve on a TCP port of this machine: those that listen, or above them
+    the topmost process of the same executable, such as the supervisor of several workers."""
+    ours = {os.getpid(), *(process.pid for process in psutil.Process().parents())}
+    return sorted({_topmost(pid, ours) for pid in listeners(port)})
+
+
+def _topmost(pid: int, ours: Set[int]) -> int:
+    """As far up from `pid` as the executable is the same, and not to one of `ours`."""
+    top = pid
+    try:
+        process = psutil.Process(pid)
+        program = process.exe()
+        while (above := process.parent()) and above.pid not in ours and above.exe() == program:
+            process, top = above, above.pid
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        pass
+    return top
 
 
 def listeners(port: int) -> list[int]:
@@ -27,16 +59,21 @@ def listeners(port: int) -> list[int]:
 class Watch:
     """CPU and memory of some processes and their children, from now until `usage()`.
 
-    `without` are pids left out with their children, such as a store that a bidder started.
+    They are `pids`, and whoever serves on `port` (0: none) of this machine at any look. Those that
+    turn up later count from then, their children from the start. `without` are pids left out with
+    their children, such as a store that a bidder started.
     """
 
     def __init__(
         self,
-        pids: Iterable[int],
+        pids: Iterable[int] = (),
+        port: int = 0,
         without: Iterable[int] = (),
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._roots = tuple(pids)
+        self._pids = frozenset(pids)
+        self._port = port
+        self._roots: set[int] = set()
         self._without = frozenset(without)
         self._clock = clock
         self._began = clock()
@@ -45,11 +82,11 @@ class Watch:
         self._last: dict[int, float] = {}
         self._rss: dict[int, int] = {}
         self._peak = 0
-        self._look(beginning=True)
+        self._look()
 
     def sample(self) -> None:
         """Look again; a few times a second is enough."""
-        self._look(beginning=False)
+        self._look()
 
     def usage(self) -> Usage:
         """What was used since this watch began."""
@@ -65,9 +102,12 @@ class Watch:
             processes=rows,
         )
 
-    def _look(self, beginning: bool) -> None:
+    def _look(self) -> None:
+        new = self._pids.union(servers(self._port) if self._port else ()) - self._roots
+        self._roots |= new
+        running = {process.pid for process in self._processes(new)}
         together = 0
-        for process in self._processes():
+        for process in self._processes(self._roots):
             try:
                 with process.oneshot():
                     times = process.cpu_times()
@@ -78,15 +118,16 @@ class Watch:
             cpu = times.user + times.system
             pid = process.pid
             self._names[pid] = name
-            self._first.setdefault(pid, cpu if beginning else 0.0)
+            self._first.setdefault(pid, cpu if pid in running else 0.0)
             self._last[pid] = cpu
             self._rss[pid] = max(self._rss.get(pid, 0), rss)
             together += rss
         self._peak = max(self._peak, together)
 
-    def _processes(self) -> list[psutil.Process]:
+    def _processes(self, roots: Iterable[int]) -> list[psutil.Process]:
+        """Those of `roots` that live, with all below them."""
         found: dict[int, psutil.Process] = {}
-        todo = [pid for pid in self._roots if pid not in self._without]
+        todo = [pid for pid in roots if pid not in self._without]
         while todo:
             pid = todo.pop()
             if pid in found:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from loadtest.load.openloop import OpenLoop
+from loadtest.load.result import combine, report
 from loadtest.load.wire import Answer
 
 BID = Answer(200, b'{"price":1}', keep_alive=True, compressed=False)
@@ -58,7 +59,7 @@ def test_all_is_sent_at_the_rate_and_answered() -> None:
     assert tally.bids == 200
     assert max(tally.latencies) == pytest.approx(0.002, abs=0.0011)
     assert list(tally.due) == pytest.approx([i / 200 for i in range(200)])
-    assert simulation.load.close() == 0
+    assert simulation.load.write_off() == 0
 
 
 def test_a_stall_shows_in_every_request_that_was_due_in_it() -> None:
@@ -95,9 +96,43 @@ def test_what_was_due_and_never_sent_is_counted() -> None:
     simulation = Simulation(rate=1000, requests=500, lines=2)
     simulation.run(0.5, stall=(0.0, 9e9))
     assert simulation.load.tally.sent == 2
-    assert simulation.load.close() == 498
+    simulation.load.close()
     simulation.run(0.5)
     assert simulation.load.tally.sent == 2, "closed: nothing more goes out"
+    assert simulation.load.write_off() == 498
+
+
+def test_what_was_never_sent_is_late_and_keeps_its_wait() -> None:
+    simulation = Simulation(rate=1000, requests=500, lines=2)
+    simulation.run(0.5, stall=(0.0, 9e9))
+    simulation.load.close()
+    simulation.now = 2.0
+    assert simulation.load.write_off() == 498
+    tally = simulation.load.tally
+    assert list(tally.due) == pytest.approx([i / 1000 for i in range(2, 500)])
+    assert list(tally.latencies) == pytest.approx([2.0 - due for due in tally.due])
+    assert tally.late == 498
+    result = combine([report(tally, 498, cpu_share=0.1, seconds=0.5)], 1000, 0.5)
+    assert (result.failed, result.late_share) == (498, 498 / 500), "of all that were due"
+    assert result.p50_ms == pytest.approx(1750, rel=0.01)
+
+
+def test_what_was_never_sent_without_a_tmax_is_not_late() -> None:
+    simulation = Simulation(rate=1000, requests=500, lines=2, tmax=0.0)
+    simulation.run(0.5, stall=(0.0, 9e9))
+    simulation.load.close()
+    assert simulation.load.write_off() == 498
+    assert simulation.load.tally.late == 0
+
+
+def test_what_was_never_answered_does_not_stretch_the_time_of_the_answers() -> None:
+    simulation = Simulation(rate=1000, requests=1000, lines=4)
+    simulation.run(1.0, stall=(0.5, 9e9))
+    simulation.load.close()
+    simulation.now = 3.0
+    unsent = simulation.load.write_off()
+    result = combine([report(simulation.load.tally, unsent, 0.1, seconds=1.0)], 1000, 1.0)
+    assert result.achieved_rps == result.answered / 1.0
 
 
 def test_time_outs_keep_their_latency_and_are_late() -> None:
@@ -113,7 +148,7 @@ def test_the_closed_loop_sends_as_soon_as_a_line_is_free() -> None:
     simulation = Simulation(rate=0, requests=10**9, lines=4)
     simulation.run(0.1)
     assert simulation.load.tally.sent == pytest.approx(4 * 50, abs=8)
-    assert simulation.load.close() == 0
+    assert simulation.load.write_off() == 0
 
 
 def test_statuses_and_lost_lines_are_counted() -> None:
@@ -129,3 +164,5 @@ def test_statuses_and_lost_lines_are_counted() -> None:
     assert tally.statuses == {204: 1, 200: 1}
     assert tally.errors == {"connection lost": 1}
     assert tally.bids == 1
+    assert list(tally.latencies) == pytest.approx([0.01, 0.009, 0.008])
+    assert tally.late == 1, "the lost one will never be answered"

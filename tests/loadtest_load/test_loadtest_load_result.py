@@ -38,7 +38,7 @@ def test_merged_percentiles_are_those_of_all_latencies() -> None:
     assert result.bid_rate == 1
     assert result.late == sum(latency > 0.05 for latency in latencies)
     assert result.achieved_rps == pytest.approx(2250, rel=0.01)
-    assert [window.answers for window in result.windows] == [2250] * 4
+    assert [window.requests for window in result.windows] == [2250] * 4
     assert not result.generator_saturated
 
 

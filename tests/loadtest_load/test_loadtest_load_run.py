@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from loadtest.__main__ import main
 from loadtest.load.bodies import EVERYONE
 from loadtest.load.generator import GeneratorFailed, Generators, Step
 from loadtest.load.probe import NothingToMeasure, probe
-from loadtest.load.usage import Watch, listeners
 
 BODY = b'{"id":"{{n}}","imp":[{"id":"1"}],"tmax":60000}'
 BID = b'{"id":"1","seatbid":[{"bid":[{"price":1.5}]}]}'
@@ -147,17 +145,51 @@ def test_the_command_refuses_zero_bids(tmp_path: Path, capsys: pytest.CaptureFix
     assert "none of 200 requests" in capsys.readouterr().out
 
 
+def test_the_command_refuses_a_store_with_nobody_in_it_unless_told_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bodies = tmp_path / "bodies.jsonl"
+    bodies.write_bytes(b'{"id":"{{n}}","imp":[{"id":"1"}],"user":{"buyeruid":"{{person}}"}}')
+    with server(lambda n: WITH_LENGTH) as url:
+        arguments = (url, "--rate", "50", "--duration", "0.2", "--bodies", str(bodies))
+        assert run(*arguments) == 2
+        assert "store seems empty" in " ".join(capsys.readouterr().out.split())
+        assert run(*arguments, "--unknown-people") == 0
+
+
+def test_who_listens_here_is_not_credited_with_the_work_of_another_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies, figures = tmp_path / "bodies.jsonl", tmp_path / "figures.json"
+    bodies.write_bytes(BODY)
+    monkeypatch.setattr("loadtest.load.command.is_here", lambda host: False)
+    with server(lambda n: WITH_LENGTH) as url:
+        files = ["--bodies", str(bodies), "--json", str(figures)]
+        assert run(url, "--rate", "50", "--duration", "0.2", *files) == 0
+    step = json.loads(figures.read_bytes())["steps"][0]
+    assert step["usage"] is None
+    assert any("CPU and memory unknown" in note for note in step["notes"])
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ("http://127.0.0.1:1/", "--rate", "fast"),
         ("http://127.0.0.1:1/", "--rate", "0"),
+        ("http://127.0.0.1:1/", "--rate", "10,20", "--find"),
         ("ftp://127.0.0.1/", "--rate", "10"),
         ("http://127.0.0.1:1/", "--rate", "10", "--bodies", "/nonexistent"),
     ],
 )
 def test_the_command_refuses_nonsense(arguments: tuple[str, ...]) -> None:
     assert run(*arguments) == 2
+
+
+def test_a_search_from_several_rates_says_that_it_begins_at_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("http://127.0.0.1:1/", "--rate", "10,20", "--find") == 2
+    assert "--find begins at one --rate, not at 2" in capsys.readouterr().out
 
 
 def test_a_command_that_cannot_be_imported_takes_no_other_down(
@@ -172,15 +204,3 @@ def test_a_command_that_cannot_be_imported_takes_no_other_down(
         assert (ended.value.code or 0) == code
         captured = capsys.readouterr()
         assert said in captured.out + captured.err
-
-
-def test_who_listens_is_found_and_watched() -> None:
-    with server(lambda n: NO_BID) as url:
-        port = int(url.split(":")[2].split("/")[0])
-        assert listeners(port) == [os.getpid()]
-    now = iter([0.0, 2.0])
-    watch = Watch([os.getpid()], clock=lambda: next(now))
-    usage = watch.usage()
-    assert usage.elapsed == 2.0
-    assert usage.peak_rss_bytes > 10**7
-    assert Watch([os.getpid()], without=[os.getpid()]).usage().processes == ()
