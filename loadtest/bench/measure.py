@@ -2,9 +2,8 @@
 
 The cost is the CPU time of all processes of a server over the requests it answered, at the highest
 rate it sustains: open loop, at least 99 % of the asked rate, all answered with 200 or 204, under
-0.1 % late, and
-under 1 % shed, as a request that is not decided costs next to nothing. That rate is sought
-downwards from 97 % of what a closed loop gets through.
+0.1 % late, and under 1 % shed, as a request that is not decided costs next to nothing. That rate is
+sought downwards from 97 % of what a closed loop gets through.
 """
 
 from collections.abc import Callable, Mapping, Sequence
