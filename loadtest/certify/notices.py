@@ -1,13 +1,13 @@
 """Does the bidder take notices, pixels and clicks as exchanges and browsers send them?"""
 
 import re
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from loadtest.exchange.lawful import Json, bids_of
 from loadtest.exchange.macros import substitute
-from loadtest.exchange.markup import Calls, calls
+from loadtest.exchange.markup import Calls, calls, origin
 
-from .rules import Failed, Skipped, Trial, rule
+from .rules import Failed, Skipped, Trial, Unproven, rule
 from .wire import Answer, get
 
 _GROUP = "notices"
@@ -69,34 +69,40 @@ async def loss(trial: Trial) -> None:
 
 
 async def _calls(trial: Trial) -> Calls:
+    """What the ad of a bid calls where the bid request went, or where its notices go."""
     _, answer = await trial.bid()
-    found = calls(substitute(_first(answer, "adm"), _VALUES))
-    if not found.impressions and not found.click:
-        raise Skipped("no pixel or click URL of the bidder in its markup")
+    origins = {origin(_first(answer, name)) for name in ("nurl", "burl", "lurl")}
+    markup = substitute(_first(answer, "adm"), _VALUES)
+    return calls(markup, origins | {trial.target.origin})
+
+
+async def _click(trial: Trial) -> str:
+    found = (await _calls(trial)).click
+    if not found:
+        raise Unproven("its markup has no link to the bidder: nobody would count a click")
     return found
 
 
 @rule(_GROUP, "impression", "§7.8")
 async def impression(trial: Trial) -> None:
-    """The impression pixel is an image, each time it is called"""
-    found = await _calls(trial)
-    if not found.impressions:
-        raise Skipped("no impression pixel in its markup")
-    for way in ("first", "again"):
-        answer = await get(found.impressions[0])
-        kind = answer.headers.get("content-type", "")
-        if answer.status != 200 or not kind.startswith("image/"):
-            raise Failed(f"{way}: status {answer.status}, content-type {kind!r}")
+    """Pixels are images, each time they are called"""
+    found = (await _calls(trial)).impressions
+    if not found:
+        raise Unproven("its markup loads nothing from the bidder: nobody would count an impression")
+    for url in found:
+        for way in ("first", "again"):
+            answer = await get(url)
+            kind = answer.headers.get("content-type", "")
+            if answer.status != 200 or not kind.startswith("image/"):
+                raise Failed(f"{way}: status {answer.status}, content-type {kind!r}")
 
 
 @rule(_GROUP, "click", "§7.8")
 async def click(trial: Trial) -> None:
     """A click redirects to a web page, also when it is repeated"""
-    found = await _calls(trial)
-    if not found.click:
-        raise Skipped("no click URL in its markup")
+    url = await _click(trial)
     for way in ("first", "again"):
-        answer = await get(found.click)
+        answer = await get(url)
         location = answer.headers.get("location", "")
         redirects = answer.status in (301, 302, 303, 307, 308)
         if not redirects or not location.startswith(("http://", "https://")):
@@ -106,15 +112,21 @@ async def click(trial: Trial) -> None:
 @rule(_GROUP, "open-redirect", "CWE-601")
 async def open_redirect(trial: Trial) -> None:
     """A tampered click URL leads nowhere else, and a forged notice is no server error"""
-    found = await _calls(trial)
-    if not found.click:
-        raise Skipped("no click URL in its markup")
+    url = await _click(trial)
     evil = "https://evil.example/"
-    joined = "&" if "?" in found.click else "?"
+    joined = "&" if "?" in url else "?"
     for name in ("url", "u", "redirect", "r", "to", "click"):
-        answer = await get(f"{found.click}{joined}{name}={quote(evil, safe='')}")
+        answer = await get(f"{url}{joined}{name}={quote(evil, safe='')}")
         if answer.headers.get("location", "").startswith(evil):
             raise Failed(f"`{name}` in the URL decides where a click goes")
-    answer = await get(found.click[:-8] + "AAAAAAAA")
+    answer = await get(_forged(url))
     if answer.status >= 500:
         raise Failed(f"forged click: status {answer.status}")
+
+
+def _forged(url: str) -> str:
+    """The URL with another end, at the same host."""
+    parts = urlsplit(url)
+    if parts.query:
+        return parts._replace(query=parts.query[:-8] + "AAAAAAAA").geturl()
+    return parts._replace(path=f"/{parts.path[1:-8]}AAAAAAAA").geturl()

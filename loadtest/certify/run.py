@@ -1,9 +1,11 @@
 """Which rules does a bidder pass?"""
 
+from pathlib import Path
+from traceback import extract_tb
 from typing import Literal, NamedTuple
 
 from . import deadlines, notices, obedience, protocol, transport  # noqa: F401  # fill RULES
-from .rules import RULES, Failed, Rule, Skipped, Trial
+from .rules import RULES, Failed, Rule, Skipped, Trial, Unproven
 from .wire import BrokenAnswer
 
 GROUPS = ("protocol", "transport", "obedience", "notices", "deadlines")
@@ -14,8 +16,13 @@ class Verdict(NamedTuple):
     """What became of one rule."""
 
     rule: Rule
-    outcome: Literal["pass", "FAIL", "skip"]
+    outcome: Literal["pass", "FAIL", "unproven", "skip"]
     detail: str
+
+    @property
+    def name(self) -> str:
+        """``group/rule``."""
+        return f"{self.rule.group}/{self.rule.name}"
 
 
 async def judge(trial: Trial, only: frozenset[str] = frozenset()) -> list[Verdict]:
@@ -32,6 +39,15 @@ async def _verdict(rule: Rule, trial: Trial) -> Verdict:
         await rule.probe(trial)
     except (Failed, BrokenAnswer) as failed:
         return Verdict(rule, "FAIL", str(failed))
+    except Unproven as unproven:
+        return Verdict(rule, "unproven", str(unproven))
     except Skipped as skipped:
         return Verdict(rule, "skip", str(skipped))
+    except Exception as error:  # an answer that nobody foresaw, or a fault of this test
+        return Verdict(rule, "FAIL", f"this test broke on what it saw: {_told(error)}")
     return Verdict(rule, "pass", "")
+
+
+def _told(error: Exception) -> str:
+    frame = extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"

@@ -6,8 +6,10 @@ HTTP/1.1 framing by RFC 9112; sections in the docstrings are its.
 import asyncio
 import gzip
 import ssl
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from time import perf_counter
 from urllib.parse import urlsplit
 
 SECONDS = 5.0
@@ -17,6 +19,10 @@ _LONGEST_LINE = 64 * 1024
 
 class BrokenAnswer(Exception):
     """The bidder closed the connection, hung, or did not speak HTTP."""
+
+
+class Closed(BrokenAnswer):
+    """The bidder closed the connection instead of answering."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +40,7 @@ class Answer:
             return self.body
         try:
             return gzip.decompress(self.body)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise BrokenAnswer(f"body cannot be inflated: {error}") from None
 
 
@@ -56,6 +62,11 @@ class Target:
         secure = parts.scheme == "https"
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return cls(parts.hostname, parts.port or (443 if secure else 80), path, secure)
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port (RFC 6454)."""
+        return f"{'https' if self.secure else 'http'}://{self.host}:{self.port}"
 
     def head(self, method: str, headers: dict[str, str], version: str = "1.1") -> bytes:
         """A request line and headers, with the empty line after them."""
@@ -87,7 +98,7 @@ class Connection:
         )
         try:
             self.reader, self.writer = await asyncio.wait_for(opening, SECONDS)
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, UnicodeError) as error:
             raise BrokenAnswer(f"cannot connect: {error!r}") from None
         return self
 
@@ -116,7 +127,7 @@ class Connection:
         except TimeoutError:
             raise BrokenAnswer(f"no answer in {SECONDS:g} s") from None
         except (asyncio.IncompleteReadError, ConnectionError):
-            raise BrokenAnswer("connection closed before a whole answer") from None
+            raise Closed("connection closed before a whole answer") from None
         except (ValueError, asyncio.LimitOverrunError) as error:
             raise BrokenAnswer(f"not HTTP: {error}") from None
 
@@ -173,9 +184,23 @@ async def ask(target: Target, body: bytes, headers: dict[str, str] | None = None
 
 async def get(url: str) -> Answer:
     """Call a notice or tracking URL, as it is, without following a redirect."""
-    target = Target.at(url)
+    try:
+        target = Target.at(url)
+        head = target.head("GET", {"connection": "close"})
+    except ValueError as error:
+        raise BrokenAnswer(f"cannot be called: {error}") from None
     async with Connection(target) as connection:
-        return await connection.exchange(target.head("GET", {"connection": "close"}))
+        return await connection.exchange(head)
+
+
+async def wire_seconds(target: Target) -> float:
+    """How long there and back takes without any bidder: the fastest of a few TCP handshakes."""
+    taken = []
+    for _ in range(5):
+        began = perf_counter()
+        async with Connection(replace(target, secure=False)):
+            taken.append(perf_counter() - began)
+    return min(taken)
 
 
 def chunked(body: bytes, sizes: Sequence[int]) -> bytes:

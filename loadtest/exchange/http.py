@@ -10,6 +10,7 @@ import aiohttp
 from yarl import URL
 
 from .delivery import Event
+from .lawful import Violation
 from .market import Market, Request
 
 _ANSWER_SECONDS = 5.0
@@ -88,7 +89,14 @@ class _Trade:
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """What no rule foresaw is a broken rule too."""
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            detail = f"{type(error).__name__}: {error}"
+            self.market.tally.add_violations([Violation("answer", -1, detail)])
 
     def _put(self, events: list[Event]) -> None:
         for event in events:
@@ -112,7 +120,7 @@ class _Trade:
             self.room.release()
         if status not in (200, 204):
             self.market.failed(request)
-        elif (perf_counter() - sent) * 1000 > request.json.get("tmax", float("inf")):
+        elif (perf_counter() - sent) * 1000 > (request.json.get("tmax") or float("inf")):
             self.market.late(request)
         else:
             self._put(self.market.answer(request, answer if status == 200 else None))

@@ -4,11 +4,10 @@ Requests and answers are plain JSON. A rule is named once, in `RULES`; `violatio
 broken and by what.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from math import isfinite
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from .markup import insecure_url, native_object
+from .markup import insecure_url, native_link, native_object, objects
 
 Json = dict[str, Any]
 Rates = Mapping[str, float]
@@ -23,7 +22,7 @@ class Rule(NamedTuple):
 
 
 RULES: dict[str, Rule] = {
-    "answer": Rule("§4.2", "the answer is a JSON object", 3),
+    "answer": Rule("§4.2", "the answer is a JSON object with fields of the right types", 3),
     "id": Rule("§4.2.1", "`id` echoes the request's", 3),
     "currency": Rule("§4.2.1, §3.2.1", "`cur` is one of the request's; absent means USD", 3),
     "seatbid": Rule("§4.2.1", "an answer with bids has `seatbid[].bid[]`", 3),
@@ -31,14 +30,17 @@ RULES: dict[str, Rule] = {
     "bid-fields": Rule("§4.2.3", "a bid has text `id` and `impid`, and a number `price`", 3),
     "bid-id": Rule("§4.2.3", "bid ids differ within an answer", 3),
     "impid": Rule("§4.2.3", "`impid` names an imp of the request", 3),
-    "price": Rule("§4.2.3", "`price` is finite and above 0", 9),
+    "price": Rule("§4.2.3", "`price` is above 0, and under a million", 9),
     "floor": Rule("§3.2.4, §7.11", "`price` is at or above the imp's floor", 100),
     "deal-floor": Rule("§3.2.12", "`price` is at or above the deal's floor", 101),
     "deal": Rule("§4.2.3, §3.2.12", "`dealid` names a deal open to this seat and advertiser", 4),
     "private": Rule("§3.2.11", "a private auction takes deal bids only", 5),
     "adomain": Rule("§4.2.3", "`adomain` lists the advertiser's domain", 6),
     "badv": Rule("§3.2.1", "`adomain` is not blocked by `badv`", 205),
+    "bapp": Rule("§3.2.1", "`bundle` is not blocked by `bapp`", 206),
+    "language": Rule("§3.2.1", "`language` is in `wlang`, or not in `wlangb`", 208),
     "bcat": Rule("§3.2.1", "`cat` is not blocked by `bcat`", 209),
+    "acat": Rule("§3.2.1", "`cat` is given where `acat` is, and all of it is in there", 209),
     "battr": Rule("§3.2.6", "`attr` is not blocked by `battr`", 210),
     "media": Rule("§4.2.3", "`mtype` is a kind that the imp offers", 204),
     "size": Rule("§3.2.6, §3.2.10", "`w` x `h` is a size that the banner offers", 203),
@@ -49,6 +51,10 @@ RULES: dict[str, Rule] = {
 }  # fmt: skip
 
 
+_MEDIA = {1: "banner", 2: "video", 3: "audio", 4: "native"}
+"""`mtype` -> what an imp offers."""
+
+
 class Violation(NamedTuple):
     """A broken rule. `bid` is the place of the bid among all of the answer, -1 for the answer."""
 
@@ -57,14 +63,51 @@ class Violation(NamedTuple):
     detail: str
 
 
+_HIGHEST_CPM = 1e6
+_Type = type | list[type]
+"""Of a field: its type, or that of all in its list."""
+_ANSWER: dict[str, _Type] = {"bidid": str, "cur": str, "seatbid": [dict]}
+_SEATBID: dict[str, _Type] = {"seat": str, "bid": [dict]}
+_BID: dict[str, _Type] = {
+    **dict.fromkeys(("adid", "adm", "bundle", "burl", "cid", "crid", "dealid"), str),
+    **dict.fromkeys(("language", "lurl", "nurl"), str),
+    **dict.fromkeys(("cattax", "h", "mtype", "w"), int),
+    "adomain": [str],
+    "attr": [int],
+    "cat": [str],
+    "ext": dict,
+}
+_NAMES = {str: "text", int: "whole number", dict: "object"}
+
+
 def bids_of(answer: Json) -> list[tuple[str, Json]]:
-    """(seat, bid) of all bids, in order; what is not an object is left out."""
+    """(seat, bid) of all bids, in order; what is not of its type is left out."""
     found = []
-    for seatbid in answer.get("seatbid") or ():
-        if isinstance(seatbid, dict):
-            seat = seatbid.get("seat") or ""
-            found += [(seat, bid) for bid in seatbid.get("bid") or () if isinstance(bid, dict)]
+    for seatbid in objects(answer.get("seatbid")):
+        seat = seatbid.get("seat")
+        found += [
+            (seat if isinstance(seat, str) else "", bid) for bid in objects(seatbid.get("bid"))
+        ]
     return found
+
+
+def _mistyped(value: Json, kinds: Mapping[str, _Type]) -> Iterator[str]:
+    """What is wrong with the types of the fields that are there; null is as if absent."""
+    for name, kind in kinds.items():
+        found = value.get(name)
+        if found is None:
+            continue
+        if isinstance(kind, list):
+            right = isinstance(found, list) and all(_is(one, kind[0]) for one in found)
+            wanted = f"list of {_NAMES[kind[0]]}s"
+        else:
+            right, wanted = _is(found, kind), _NAMES[kind]
+        if not right:
+            yield f"`{name}` is no {wanted}: {str(found)[:80]}"
+
+
+def _is(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def violations(request: Json, answer: Any, rates: Rates) -> list[Violation]:
@@ -73,28 +116,44 @@ def violations(request: Json, answer: Any, rates: Rates) -> list[Violation]:
     Floors in another currency than the bid's are compared within 5 %, as rates differ by source.
     """
     if not isinstance(answer, dict):
-        return [Violation("answer", -1, f"a {type(answer).__name__}")]
-    found = []
+        return [Violation("answer", -1, f"no object: {str(answer)[:80]}")]
+    found = [Violation("answer", -1, wrong) for wrong in _mistyped(answer, _ANSWER)]
+    for seatbid in objects(answer.get("seatbid")):
+        found += [Violation("answer", -1, wrong) for wrong in _mistyped(seatbid, _SEATBID)]
     if answer.get("id") != request.get("id"):
         found.append(Violation("id", -1, f"{answer.get('id')!r} for {request.get('id')!r}"))
     bids = bids_of(answer)
     if not bids:
-        if answer.get("seatbid"):
+        if answer.get("seatbid") and not found:
             found.append(Violation("seatbid", -1, "no bid in it"))
         return found
-    currency = answer.get("cur", "USD")
+    currency = currency_of(answer)
     allowed = request.get("cur")
     if allowed and currency not in allowed:
         found.append(Violation("currency", -1, f"{currency} not in {allowed}"))
-    imps = {imp.get("id"): imp for imp in request["imp"]}
-    ids = set()
+    found += _twins(bids)
+    imps = {imp.get("id"): imp for imp in objects(request.get("imp"))}
     for number, (seat, bid) in enumerate(bids):
-        if bid.get("id") in ids:
-            found.append(Violation("bid-id", number, repr(bid.get("id"))))
-        ids.add(bid.get("id"))
-        offer = _Offer(request, imps.get(bid.get("impid"), {}), seat, bid, currency, rates)
+        named = bid.get("impid")
+        imp = imps.get(named, {}) if isinstance(named, str) else {}
+        offer = _Offer(request, imp, seat, bid, currency, rates)
         found += [Violation(rule, number, detail) for rule, detail in _broken(offer)]
     return found
+
+
+def currency_of(answer: Json) -> str:
+    """The currency of an answer's bids."""
+    currency = answer.get("cur")
+    return currency if isinstance(currency, str) else "USD"
+
+
+def _twins(bids: list[tuple[str, Json]]) -> Iterator[Violation]:
+    ids = set()
+    for number, (_, bid) in enumerate(bids):
+        name = repr(bid.get("id"))
+        if name in ids:
+            yield Violation("bid-id", number, name)
+        ids.add(name)
 
 
 class _Offer(NamedTuple):
@@ -116,7 +175,10 @@ def _broken(offer: _Offer) -> Iterator[tuple[str, str]]:
     if not offer.imp:
         yield "impid", repr(bid["impid"])
         return
-    if not isfinite(bid["price"]) or bid["price"] <= 0:
+    if wrong := list(_mistyped(bid, _BID)):
+        yield from (("answer", one) for one in wrong)
+        return
+    if not 0 < bid["price"] < _HIGHEST_CPM:
         yield "price", repr(price)
     for check in _CHECKS:
         yield from check(offer)
@@ -172,28 +234,45 @@ def _check_parties(offer: _Offer) -> Iterator[tuple[str, str]]:
     if (allowed and offer.seat not in allowed) or (blocked and offer.seat in blocked):
         yield "seat", f"{offer.seat!r}"
     domains = bid.get("adomain")
-    if not isinstance(domains, list) or not domains:
+    if not domains:
         yield "adomain", repr(domains)
         domains = []
     for domain in domains:
         if (badv := request.get("badv")) and _covered(domain, badv):
             yield "badv", domain
-    same_taxonomy = request.get("cattax", 1) == bid.get("cattax", 1)
-    if (bcat := request.get("bcat")) and same_taxonomy:
-        for cat in bid.get("cat") or ():
-            if any(cat == block or cat.startswith(block + "-") for block in bcat):
-                yield "bcat", cat
-    dsa = ((request.get("regs") or {}).get("ext") or {}).get("dsa") or {}
+    if (bundle := bid.get("bundle")) and bundle in (request.get("bapp") or ()):
+        yield "bapp", bundle
+    regs = request.get("regs") or {}
+    dsa = regs.get("dsa") or (regs.get("ext") or {}).get("dsa") or {}
     if dsa.get("dsarequired", 0) in (2, 3) and not (bid.get("ext") or {}).get("dsa"):
         yield "dsa", "absent"
 
 
+def _check_subject(offer: _Offer) -> Iterator[tuple[str, str]]:
+    """Categories, in the taxonomy of the request's lists only, and the language if it is told."""
+    request, bid = offer.request, offer.bid
+    if (request.get("cattax") or 1) == (bid.get("cattax") or 1):
+        cats = bid.get("cat") or []
+        for cat in cats:
+            if _is_under(cat, request.get("bcat") or ()):
+                yield "bcat", cat
+        if acat := request.get("acat"):
+            if not cats:
+                yield "acat", "no `cat`"
+            for cat in cats:
+                if not _is_under(cat, acat):
+                    yield "acat", cat
+    language = (bid.get("language") or "")[:2].lower()
+    allowed, blocked = request.get("wlang"), request.get("wlangb")
+    if language and ((allowed and language not in allowed) or (blocked and language in blocked)):
+        yield "language", language
+
+
 def _check_creative(offer: _Offer) -> Iterator[tuple[str, str]]:
     imp, bid = offer.imp, offer.bid
-    banner, native = imp.get("banner"), imp.get("native")
     markup = bid.get("adm") or ""
-    kind = bid.get("mtype") or (4 if banner is None or markup.startswith("{") else 1)
-    holder = {1: banner, 2: imp.get("video"), 3: imp.get("audio"), 4: native}.get(kind)
+    kind = bid.get("mtype") or _medium(imp, markup)
+    holder = imp.get(_MEDIA.get(kind, ""))
     if holder is None:
         yield "media", f"mtype {kind}"
         return
@@ -202,23 +281,30 @@ def _check_creative(offer: _Offer) -> Iterator[tuple[str, str]]:
             yield "battr", str(attribute)
     if kind == 1 and not fits(holder, bid.get("w"), bid.get("h")):
         yield "size", f"{bid.get('w')}x{bid.get('h')}"
-    if not isinstance(markup, str) or not (markup or (bid.get("nurl") and bid.get("crid"))):
+    if not (markup or (bid.get("nurl") and bid.get("crid"))):
         yield "markup", "neither adm nor nurl with crid"
         return
     if imp.get("secure") == 1 and (url := insecure_url(markup)):
         yield "secure", url
     if kind == 4 and markup:
-        yield from _check_native(native or {}, markup)
+        yield from _check_native(holder, markup)
+
+
+def _medium(imp: Json, markup: str) -> int:
+    """What a bid without `mtype` is, by its markup or else by what the imp offers first."""
+    if markup:
+        return 4 if native_object(markup) is not None else 2 if "<VAST" in markup else 1
+    return next((kind for kind, name in _MEDIA.items() if name in imp), 1)
 
 
 def _check_native(native: Json, markup: str) -> Iterator[tuple[str, str]]:
     answer = native_object(markup)
     wanted = native_object(native.get("request") or "{}") or {}
-    if answer is None or not (answer.get("link") or {}).get("url"):
+    if answer is None or not native_link(answer).get("url"):
         yield "native", "no native object with a link"
         return
-    given = {asset.get("id") for asset in answer.get("assets") or ()}
-    for asset in wanted.get("assets") or ():
+    given = [asset.get("id") for asset in objects(answer.get("assets"))]
+    for asset in objects(wanted.get("assets")):
         if asset.get("required") == 1 and asset.get("id") not in given:
             yield "native", f"asset {asset.get('id')} is missing"
 
@@ -242,6 +328,11 @@ def fits(banner: Json, width: Any, height: Any) -> bool:
     )
 
 
+def _is_under(category: str, listed: Iterable[str]) -> bool:
+    """Is the category, or one above it, in the list?"""
+    return any(category == other or category.startswith(other + "-") for other in listed)
+
+
 def _covered(domain: str, listed: list[str]) -> bool:
     """Is the domain, or one above it, in the list?"""
     low = domain.lower()
@@ -251,5 +342,6 @@ def _covered(domain: str, listed: list[str]) -> bool:
 _CHECKS: tuple[Callable[[_Offer], Iterator[tuple[str, str]]], ...] = (
     _check_price,
     _check_parties,
+    _check_subject,
     _check_creative,
 )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import exp
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, urljoin, urlsplit
 
 import orjson
 
@@ -22,10 +22,15 @@ from loadtest.world.prices import competing_cpm
 from . import auction
 from .auction import Lot, Outcome
 from .delivery import Click, Event, conversion_delay, deliveries, times
-from .lawful import RULES, Json, Violation, bids_of, violations
+from .lawful import RULES, Json, Violation, bids_of, currency_of, violations
 from .macros import decimal, substitute
-from .markup import CLICK_PATH, Calls, calls
+from .markup import Calls, calls, origin
 from .tally import Tally
+
+CONVERSION = (
+    "conversion?cid={click_id}&order={order}&value={value}&gdpr={gdpr}&gdpr_consent={consent}"
+)
+"""How a sale is told, unless asked otherwise; see `Market`."""
 
 Log = Callable[[str, dict[str, Any]], None]
 """Takes the name of a log (`invoice`, `truth`) and one row."""
@@ -75,8 +80,16 @@ class Market:
         exchange: str = "demo",
         log: Log | None = None,
         recorded: Iterable[bytes] | None = None,
+        endpoint: str = "",
+        conversion: str = CONVERSION,
+        click_id: str = "cid",
     ) -> None:
         """`start` (epoch seconds) defaults to the world's; `recorded` replaces its requests.
+
+        `endpoint` is the bidder's URL: ads call its origin, those of the bid's notice URLs, and
+        loopback. `conversion` is where the shop tells a sale, seen from the URL of the click, with
+        places for `click_id`, `order`, `value` (decimal), `currency`, `gdpr` (0 or 1) and `consent`
+        (a TC string); the first is what the click's redirect has in its query as `click_id`.
 
         `requests_per_second`, averaged over a week, replaces the rate that follows from habits;
         recorded requests come at that rate, by default one a second.
@@ -89,6 +102,9 @@ class Market:
         self.truth = Truth(self.world, self.people, seed, hours)
         self.tally = Tally()
         self._log = log
+        self._origin = origin(endpoint)
+        self._conversion = conversion
+        self._click_id = click_id
         self._rates = {self.world.currency: 1.0, **self.world.rates}
         views = None
         if requests_per_second is not None:
@@ -117,12 +133,16 @@ class Market:
             return []
         try:
             answer = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            answer = None
+        except orjson.JSONDecodeError as error:
+            self.tally.add_violations([Violation("answer", -1, f"no JSON: {error}")])
+            self.tally.no_bids += 1
+            return []
         broken = violations(request.json, answer, self._rates)
+        bids = bids_of(answer) if isinstance(answer, dict) else []
+        if bids and (currency := currency_of(answer)) not in self._rates:
+            broken.append(Violation("currency", -1, f"the world has no rate for {currency}"))
         if broken:
             self.tally.add_violations(broken)
-        bids = bids_of(answer) if isinstance(answer, dict) else []
         if not bids:
             self.tally.no_bids += 1
             return []
@@ -143,23 +163,25 @@ class Market:
         click = event.click
         if click is None or not click.sale_value_micros or not location:
             return []
-        ids = parse_qs(urlsplit(location).query).get("cid")
-        if not ids:
+        found = _query(location).get(self._click_id)
+        if not found:
             return []
-        base = click.url.split(CLICK_PATH, 1)[0]
-        query = {
-            "cid": ids[0],
-            "order": f"order-{click.key:016x}",
-            "value": decimal(click.sale_value_micros),
-        }
-        url = f"{base}/track/conversion?{urlencode(query)}"
-        told = Event(click.sale_time, url, "conversion")
+        url = conversion_url(
+            self._conversion,
+            click_id=found[0],
+            order=f"order-{click.key:016x}",
+            value=decimal(click.sale_value_micros),
+            currency=self.world.currency,
+            gdpr=str(int(self.people.under_gdpr(click.person))),
+            consent=self.people.tc_string(click.person),
+        )
+        told = Event(click.sale_time, urljoin(click.url, url), "conversion")
         return deliveries(self.world.delivery, mix(click.key, 54), told)
 
     def served(self, event: Event, markup: str) -> list[Event]:
         """What follows from markup that came with the answer to a win notice."""
         shown = event.pending
-        return self._show(shown, calls(substitute(markup, shown.macros))) if shown else []
+        return self._show(shown, self._calls(shown, markup)) if shown else []
 
     def chance(
         self, request: Request, imp_id: str, advertiser: str, creative: str, size: str
@@ -196,8 +218,7 @@ class Market:
         headers = {"content-type": "application/json", "x-openrtb-version": "2.6"}
         views = iter(visits)
         for number, line in enumerate(recorded):
-            parsed = orjson.loads(line)
-            body = parsed.get("body", parsed)
+            body = recorded_body(line)
             view = next(views)._replace(time=self.start + number / rate)
             raw = orjson.dumps(body)
             yield Request(view.time, raw, headers, body, False, view, view.key)
@@ -207,7 +228,7 @@ class Market:
     ) -> list[Event]:
         events: list[Event] = []
         reasons = {v.bid: RULES[v.rule].loss for v in reversed(broken)}
-        currency = answer.get("cur", "USD")
+        currency = currency_of(answer)
         slots: dict[str, list[tuple[str, Json]]] = {}
         for number, (seat, bid) in enumerate(bids):
             reason = reasons.get(number, reasons.get(-1, 0))
@@ -252,7 +273,7 @@ class Market:
     ) -> list[Event]:
         self.tally.losses[outcome.reason] += 1
         url = bid.get("lurl")
-        if not url:
+        if not url or not isinstance(url, str):
             return []
         macros = _macros(request, answer, seat, bid, outcome)
         time = request.time + 0.05 + exponential(key, 34, self.world.delivery.loss_seconds)
@@ -264,7 +285,7 @@ class Market:
     ) -> list[Event]:
         self.tally.wins += 1
         macros = _macros(request, answer, seat, bid, outcome)
-        currency = answer.get("cur", "USD")
+        currency = currency_of(answer)
         advertiser = bid["adomain"][0]
         shown = Shown(request, bid, key, advertiser, currency, outcome.price_micros, macros)
         markup = bid.get("adm") or ""
@@ -277,11 +298,17 @@ class Market:
             if pending is not None:  # the markup comes once, whatever is sent again
                 events[1:] = [again._replace(pending=None) for again in events[1:]]
         if markup:
-            events += self._show(shown, calls(substitute(markup, macros)))
+            events += self._show(shown, self._calls(shown, markup))
         return events
 
+    def _calls(self, shown: Shown, markup: str) -> Calls:
+        """What a browser calls of the markup, at the origins that the bidder goes by."""
+        named = (shown.bid.get(name) or "" for name in ("nurl", "burl", "lurl"))
+        origins = {self._origin, *map(origin, named)}
+        return calls(substitute(markup, shown.macros), origins)
+
     def _show(self, shown: Shown, called: Calls) -> list[Event]:
-        """The ad reaches the browser, or not; it is billed, seen, perhaps clicked."""
+        """The ad reaches the browser, or not; it is billed and seen once, and perhaps clicked."""
         delivery, key = self.world.delivery, shown.key
         if uniform(key, 12) >= delivery.render_share:
             self.tally.not_rendered += 1
@@ -302,6 +329,9 @@ class Market:
         if (click := self._see(shown, called, when.render, when.click)) is not None and click.url:
             pressed = Event(when.click, click.url, "click", click)
             events += deliveries(delivery, mix(key, 53), pressed)
+            for number, url in enumerate(called.click_trackers):
+                tracked = Event(when.click, url, "click")
+                events += deliveries(delivery, mix(key, 1000 + number), tracked)
         return events
 
     def _see(self, shown: Shown, called: Calls, seen_at: float, click_at: float) -> Click | None:
@@ -374,6 +404,27 @@ def requests_per_view(world: World) -> float:
     return 1 + extra * places.separate_share
 
 
+def recorded_body(line: bytes) -> Any:
+    """The request in a line of a recording, which may hold it as `body`."""
+    parsed = orjson.loads(line)
+    return parsed.get("body", parsed) if isinstance(parsed, dict) else parsed
+
+
+def conversion_url(template: str, **values: str) -> str:
+    """The template with its places filled. Raises `ValueError` if it has others, or is broken."""
+    try:
+        return template.format(**{name: quote(value, safe="") for name, value in values.items()})
+    except (LookupError, AttributeError) as error:
+        raise ValueError(f"no place is called {error}") from None
+
+
+def _query(url: str) -> dict[str, list[str]]:
+    try:
+        return parse_qs(urlsplit(url).query)
+    except ValueError:
+        return {}
+
+
 def _macros(
     request: Request, answer: Json, seat: str, bid: Json, outcome: Outcome
 ) -> dict[str, str]:
@@ -385,7 +436,7 @@ def _macros(
         "SEAT_ID": seat,
         "AD_ID": str(bid.get("adid") or ""),
         "PRICE": decimal(outcome.price_micros) if outcome.won else "",
-        "CURRENCY": str(answer.get("cur", "USD")),
+        "CURRENCY": currency_of(answer),
         "MBR": "",
         "LOSS": "" if outcome.won else str(outcome.reason),
         "MIN_TO_WIN": decimal(outcome.minimum_micros) if outcome.minimum_micros else "",

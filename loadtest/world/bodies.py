@@ -1,7 +1,8 @@
 """What does the exchange post? Bid requests of a page view, as varied as real ones.
 
-OpenRTB 2.5 and 2.6 field places, site and app, several imps, native, deals, floors in two
-currencies, consent in all states; the JSON of some is lawful but oddly written.
+OpenRTB 2.5 and 2.6 field places, site and app, several imps, native, video, deals, one currency or
+two with floors in another, lists of what is blocked and what is allowed, consent in all states as
+TCF, GPP, US Privacy and GPC; the JSON of some is lawful but oddly written.
 """
 
 import json
@@ -11,9 +12,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from .consent import GPP_TCF, GPP_USA, gpp_of_american, gpp_of_tc_string
 from .description import World
 from .draws import mix, normal, uniform
-from .people import ABSENT, GRANTED, NOT_APPLYING, REFUSED, SHARED_ID_SOURCE, Device, People
+from .people import ABSENT, REFUSED, SHARED_ID_SOURCE, Device, People
 from .visits import Publisher, View
 
 Json = dict[str, Any]
@@ -40,6 +42,10 @@ _HEADERS = {
 }
 _OTHER_BADV = [f"blocked-{n}.example" for n in range(40)]
 _BCAT = ["IAB25", "IAB26", "IAB7-39", "IAB14-1", "IAB24", "IAB23", "IAB8-5"]
+_BCAT_2 = ["211", "379", "391", "453", "286", "483", "223"]
+"""Content Taxonomy 2.2, `cattax` 6: alcohol, politics, money, religion and others."""
+_ACAT = ["IAB1", "IAB18", "IAB10", "IAB3", "IAB22", "IAB8", "IAB19", "IAB20", "IAB2", "IAB7"]
+_OTHER_BAPP = [f"com.blocked.app{n}" for n in range(40)]
 _OTHER_SIZES = {"300x250": "336x280", "728x90": "468x60", "320x50": "300x50", "970x250": "970x90"}
 
 
@@ -92,7 +98,7 @@ class Bodies:
             "user": user,
             "at": 1 if publisher.first_price else 2,
             "tmax": tmax[(page >> 16) % len(tmax)],
-            "cur": [publisher.currency],
+            "cur": list(publisher.currencies),
             "source": source | ({"ext": chain} if old else chain),
             "regs": regs,
         }
@@ -101,8 +107,12 @@ class Bodies:
         else:
             request["site"] = self._place(view, (page >> 24) % _PAGES)
         if uniform(view.key, 44) < self.world.people.coppa_share:
-            request["regs"] = regs | {"coppa": 1}
+            request["regs"] = regs = regs | {"coppa": 1}
+        if self.people.under_gdpr(view.person):
+            request["regs"] = _with_transparency(regs, self.world, mix(view.key, 61))
         _add_blocks(request, self.world, mix(view.key, 60))
+        if uniform(view.key, 62) < wire.languages_share:
+            request["wlang"] = self.people.languages(view.person)
         if (chance & 0xFFFF) / 0x10000 < wire.unknown_field_share:
             request["ext"] = {"exchange_build": "2026.11", "experiments": [1, None, {"é": "…"}]}
             request["fresh_field"] = {"nested": [True, 0.5]}
@@ -152,15 +162,21 @@ def make_imp(world: World, publisher: Publisher, key: int, number: int) -> Json:
         floor = places.floor_median_cpm * publisher.floor_factor
         floor *= exp(places.floor_sigma * normal(key, 4))
         imp["bidfloor"] = round(floor, 2 + mix(key, 5) % 3)
-        imp["bidfloorcur"] = publisher.currency
+        imp["bidfloorcur"] = publisher.floor_currency
     if uniform(key, 6) < places.native_share:
         imp["native"] = {"request": NATIVE_REQUEST, "ver": "1.2"}
+    elif uniform(key, 13) < places.video_only_share:
+        imp["video"] = _video(key)
     else:
         imp["banner"] = _banner(places_size(world, key), key)
         if uniform(key, 7) < places.video_too_share:
             imp["video"] = {"mimes": ["video/mp4"], "minduration": 5, "protocols": [2, 3]}
+    seconds = places.expiry_seconds.app if publisher.app else places.expiry_seconds.site
     if publisher.app and mix(key, 8) % 12 == 0:
         imp["instl"] = 1
+        seconds = places.expiry_seconds.interstitial
+    if uniform(key, 14) < places.expiry_share:
+        imp["exp"] = seconds
     if mix(key, 9) % 3 == 0:
         imp["metric"] = [
             {"type": "viewability", "value": round(uniform(key, 10), 2), "vendor": "EXCHANGE"}
@@ -206,9 +222,24 @@ def _banner(size: str, key: int) -> Json:
     return banner
 
 
+def _video(key: int) -> Json:
+    width, height = ((640, 360), (640, 480), (1280, 720))[mix(key, 25) % 3]
+    return {
+        "mimes": ["video/mp4", "video/webm"],
+        "minduration": 5,
+        "maxduration": (15, 30, 60)[mix(key, 26) % 3],
+        "protocols": [2, 3, 5, 6, 7, 8],
+        "w": width,
+        "h": height,
+        "startdelay": 0,
+        "plcmt": 1 + mix(key, 27) % 2,
+        "linearity": 1,
+    }
+
+
 def _pmp(imp: Json, publisher: Publisher, key: int, private: bool) -> Json:
     floor = imp.get("bidfloor", 0.3)
-    currency = publisher.currency
+    currency = publisher.floor_currency
     deal: Json = {"id": f"deal-{1 + mix(key, 30) % 5}", "bidfloor": round(floor * 1.5, 2)}
     if currency != "USD" or mix(key, 31) % 2:
         deal["bidfloorcur"] = currency  # it does not inherit, and defaults to USD (§3.2.12)
@@ -233,30 +264,62 @@ def _user(people: People, person: int, device: Device, old: bool) -> Json:
     if device.shared_id and not silent:
         eids = [{"source": SHARED_ID_SOURCE, "uids": [{"id": device.shared_id, "atype": 1}]}]
         (ext if old else user)["eids"] = eids
-    if state in (GRANTED, REFUSED):
-        consent = people.granted if state == GRANTED else people.refused
-        (ext if old else user)["consent"] = consent
+    if text := people.tc_string(person):
+        (ext if old else user)["consent"] = text
     if ext:
         user["ext"] = ext
     return user
 
 
 def _regs(world: World, people: People, person: int, old: bool) -> Json:
-    truth = world.people
     regs: Json = {}
+    ext: Json = {}
     facts: Json = {}
-    if people.consent[person] == NOT_APPLYING:
+    control = False
+    if not people.under_gdpr(person):
         if mix(person, 42) % 2:
             facts["gdpr"] = 0
-        opted_out = uniform(person, 43) < truth.us_opt_out_share
+        opted_out = people.american_opt_out(person)
         facts["us_privacy"] = "1YYN" if opted_out else "1YNN"
+        if control := opted_out and uniform(person, 45) < world.people.gpc_share:
+            ext["gpc"] = "1"
     else:
         facts["gdpr"] = 1
+    if uniform(person, 46) < world.wire.gpp_share:
+        facts |= _gpp(people, person, control=control)
     if old:
-        regs["ext"] = facts
+        ext |= facts
     else:
         regs |= facts
+    if ext:
+        regs["ext"] = ext
     return regs
+
+
+def _gpp(people: People, person: int, *, control: bool) -> Json:
+    """What the person said, once more in GPP; nothing where there is no section for it."""
+    if text := people.tc_string(person):
+        return {"gpp": gpp_of_tc_string(text), "gpp_sid": [GPP_TCF]}
+    if people.countries[people.country[person]] == "USA":
+        opted_out = people.american_opt_out(person)
+        text = gpp_of_american(opted_out=opted_out, control=control)
+        return {"gpp": text, "gpp_sid": [GPP_USA]}
+    return {}
+
+
+def _with_transparency(regs: Json, world: World, key: int) -> Json:
+    """The DSA transparency extension, which stands in `ext` in all versions."""
+    if uniform(key, 1) >= world.wire.dsa_share:
+        return regs
+    required = 2 * (uniform(key, 2) < world.wire.dsa_required_share) + mix(key, 3) % 2
+    dsa: Json = {
+        "dsarequired": required,
+        "pubrender": mix(key, 4) % 3,
+        "datatopub": mix(key, 5) % 3,
+    }
+    if mix(key, 6) % 2:
+        dsa["transparency"] = [{"domain": "exchange.example", "dsaparams": [1, 2]}]
+    return regs | {"ext": regs.get("ext", {}) | {"dsa": dsa}}
 
 
 def _chain(number: int) -> Json:
@@ -291,8 +354,9 @@ def _site(publisher: Publisher, page: int) -> Json:
 
 
 def _add_blocks(request: Json, world: World, key: int) -> None:
-    if key % 3 == 0:
-        request["bcat"] = _BCAT[: 1 + (key >> 8) % len(_BCAT)]
+    """Who and what may not come, or may alone. Of each pair of lists only one is sent (§3.2.1)."""
+    wire = world.wire
+    _add_categories(request, world, key)
     badv = []
     if key >> 16 & 3 == 0:
         first = (key >> 20) % 30
@@ -301,8 +365,27 @@ def _add_blocks(request: Json, world: World, key: int) -> None:
         badv = [*badv, world.people.advertiser_domain]
     if badv:
         request["badv"] = badv
+    if "app" in request and uniform(key, 7) < wire.blocked_apps_share:
+        first = mix(key, 8) % 30
+        request["bapp"] = _OTHER_BAPP[first : first + 1 + mix(key, 9) % 6]
     if uniform(key, 6) < world.places.seat_share:
         request["wseat"] = ["seat-of-others"]
+    elif uniform(key, 10) < wire.blocked_seats_share:
+        request["bseat"] = ["seat-of-others", "seat-of-nobody"]
+
+
+def _add_categories(request: Json, world: World, key: int) -> None:
+    taxonomy, u = world.wire.taxonomy, uniform(key, 11)
+    if uniform(key, 12) < world.wire.allowed_categories_share:
+        first = mix(key, 13) % 6
+        request["acat"] = _ACAT[first : first + 5]
+    elif u < taxonomy.other:
+        request |= {"cattax": 6, "bcat": _BCAT_2[: 1 + (key >> 8) % len(_BCAT_2)]}
+        return
+    elif key % 3 == 0:
+        request["bcat"] = _BCAT[: 1 + (key >> 8) % len(_BCAT)]
+    if u >= 1 - taxonomy.named:
+        request["cattax"] = 1
 
 
 def _escaped(request: Json) -> bytes:

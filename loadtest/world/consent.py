@@ -1,7 +1,8 @@
 """What consent string does a person's browser send?
 
-A small encoder of IAB TCF v2.3 strings (core and DisclosedVendors segments), written from the
-specification and independent of the bidder's decoder.
+Small encoders of IAB TCF v2.3 strings (core and DisclosedVendors segments), and of Global Privacy
+Platform strings with one section, written from the specifications and independent of the bidder's
+decoders.
 """
 
 from base64 import urlsafe_b64encode
@@ -14,6 +15,12 @@ RETARGETING_PURPOSES = frozenset({1, 2, 3, 4, 7, 9, 10})
 _CMP_ID = 300
 _VENDOR_LIST_VERSION = 120
 _CORE, _DISCLOSED = 2, 1
+GPP_TCF, GPP_USA = 2, 7
+"""Section ids of a TC string (`tcfeu2`) and of the US National section (`usnat`)."""
+_GPP_HEADERS = {GPP_TCF: "DBABMA", GPP_USA: "DBABLA"}
+"""Type 3, version 1, one section: its id as a Fibonacci number (GPP string specification 1.0)."""
+_NOTICE_GIVEN = 1
+_OPTED_OUT, _DID_NOT_OPT_OUT = 1, 2
 
 
 def tc_string(
@@ -54,6 +61,31 @@ def tc_string(
     ]
     shown = [(_DISCLOSED, 3), *_vendor_field(disclosed)]
     return f"{_pack(core)}.{_pack(shown)}"
+
+
+def gpp_of_tc_string(text: str) -> str:
+    """The GPP string that holds a TC string."""
+    return f"{_GPP_HEADERS[GPP_TCF]}~{text}"
+
+
+def gpp_of_american(*, opted_out: bool, control: bool) -> str:
+    """The GPP string (US National section 1.0) of somebody told of sale, sharing and targeting.
+
+    Opted out of all three or of none; `control` adds that Global Privacy Control is on. Nothing
+    sensitive is processed, no child is known of, and no MSPA covers it.
+    """
+    answer = _OPTED_OUT if opted_out else _DID_NOT_OPT_OUT
+    core = [
+        (1, 6),  # version
+        *[(_NOTICE_GIVEN, 2)] * 4,  # of sharing; of opting out of sale, sharing, targeting
+        (0, 4),  # notices about sensitive data
+        *[(answer, 2)] * 3,
+        (0, 24 + 4 + 2),  # sensitive data, children, unrelated uses
+        (2, 2),  # MSPA: not covered ...
+        (0, 4),  # ... and so in no mode of it
+    ]
+    controls = [(1, 2), (int(control), 1)]
+    return f"{_GPP_HEADERS[GPP_USA]}~{_pack(core)}.{_pack(controls)}"
 
 
 def _letters(code: str) -> int:

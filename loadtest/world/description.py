@@ -37,6 +37,11 @@ class ConsentShares(Fact, frozen=True):
     absent: float
 
 
+class DoNotTrack(Fact, frozen=True):
+    sent: float
+    refused: float
+
+
 class PeopleTruth(Fact, frozen=True):
     count: int
     known_share: float
@@ -47,9 +52,12 @@ class PeopleTruth(Fact, frozen=True):
     activity_shape: float
     propensity_sigma: float
     limit_tracking_share: float
+    do_not_track: DoNotTrack
+    ipv6_share: float
     coppa_share: float
     consent: ConsentShares
     us_opt_out_share: float
+    gpc_share: float
     vendor_id: int
     advertiser: str
     advertiser_domain: str
@@ -77,6 +85,12 @@ class SizeTruth(Fact, frozen=True):
     click: float
 
 
+class ExpirySeconds(Fact, frozen=True):
+    site: int
+    app: int
+    interstitial: int
+
+
 class PlacesTruth(Fact, frozen=True):
     publishers: int
     popularity_exponent: float
@@ -85,13 +99,17 @@ class PlacesTruth(Fact, frozen=True):
     imps: list[float]
     separate_share: float
     native_share: float
+    video_only_share: float
     video_too_share: float
+    expiry_share: float
+    expiry_seconds: ExpirySeconds
     secure_share: float
     first_price_share: float
     deal_share: float
     private_share: float
     blocked_advertiser_share: float
     seat_share: float
+    two_currency_share: float
     floor_median_cpm: float
     floor_sigma: float
     floor_share: float
@@ -99,11 +117,24 @@ class PlacesTruth(Fact, frozen=True):
     sizes: dict[str, SizeTruth]
 
 
+class Taxonomy(Fact, frozen=True):
+    named: float
+    other: float
+
+
 class Wire(Fact, frozen=True):
     openrtb_25_share: float
     gzip_share: float
     odd_share: float
     unknown_field_share: float
+    gpp_share: float
+    dsa_share: float
+    dsa_required_share: float
+    taxonomy: Taxonomy
+    allowed_categories_share: float
+    blocked_apps_share: float
+    blocked_seats_share: float
+    languages_share: float
 
 
 class Prices(Fact, frozen=True):

@@ -139,7 +139,6 @@ class People:
         place = truth.countries[self.countries[self.country[person]]]
         wire: dict[str, Any] = {
             "ua": agent.format(mix(key, 2) % 6),
-            "ip": _address(mix(key, 3)),
             "devicetype": code,
             "os": system,
             "language": place.languages[mix(key, 7) % len(place.languages)],
@@ -151,6 +150,13 @@ class People:
             },
             "lmt": int(uniform(key, 9) < truth.limit_tracking_share),
         }
+        if uniform(key, 18) < truth.ipv6_share:
+            wire["ipv6"] = _address_6(mix(key, 3))
+        else:
+            wire["ip"] = _address(mix(key, 3))
+        track = truth.do_not_track
+        if (u := uniform(key, 19)) < track.sent:
+            wire["dnt"] = int(u < track.refused)
         if "Chrome" in agent and mix(key, 10) % 2:
             mobile = int(kind == "mobile")
             wire["sua"] = {
@@ -165,6 +171,28 @@ class People:
         ifa = _uuid(mix(key, 16), mix(key, 17)) if code in (4, 5) else ""
         app_wire = {**wire, "ifa": ifa} if ifa and not wire["lmt"] else wire
         return Device(kind, wire, app_wire, buyeruid, shared, ifa, matched)
+
+    def handheld(self, person: int, number: int) -> int:
+        """This device if apps run on it, else the person's first one that they do on; -1 = none."""
+        order = (number, *range(int(self.devices[person])))
+        return next((n for n in order if self.device(person, n).kind in ("mobile", "tablet")), -1)
+
+    def languages(self, person: int) -> list[str]:
+        """Those of the person's country."""
+        return self.world.people.countries[self.countries[self.country[person]]].languages
+
+    def under_gdpr(self, person: int) -> bool:
+        """The GDPR applies to this person."""
+        return bool(self.consent[person] != NOT_APPLYING)
+
+    def tc_string(self, person: int) -> str:
+        """What the person's consent platform writes; empty where nobody was asked."""
+        state = self.consent[person]
+        return self.granted if state == GRANTED else self.refused if state == REFUSED else ""
+
+    def american_opt_out(self, person: int) -> bool:
+        """Said no to sale, sharing and targeting, where US law applies."""
+        return uniform(person, 43) < self.world.people.us_opt_out_share
 
     def identifiers(self, person: int, exchange: str) -> list[list[str]]:
         """[source, value] of all devices of this person that the CRM has matched."""
@@ -241,6 +269,12 @@ def _shares(weights: list[float]) -> NDArray[np.float64]:
 def _address(bits: int) -> str:
     first, second, third = 80 + bits % 100, bits >> 8 & 255, bits >> 16 & 255
     return f"{first}.{second}.{third}.{1 + (bits >> 24) % 254}"
+
+
+def _address_6(bits: int) -> str:
+    """In the range kept for documentation (RFC 3849)."""
+    groups = (bits >> shift & 0xFFFF for shift in (0, 16, 32, 48))
+    return "2001:db8::" + ":".join(f"{group:x}" for group in groups)
 
 
 def _uuid(high: int, low: int) -> str:

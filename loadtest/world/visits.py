@@ -28,7 +28,9 @@ class Publisher(NamedTuple):
     category: str
     first_price: bool
     floor_factor: float
-    currency: str
+    currencies: tuple[str, ...]
+    """It takes bids in."""
+    floor_currency: str
 
 
 class View(NamedTuple):
@@ -55,6 +57,7 @@ class Visits:
         self.publishers = [
             publisher(world, mix(seed, 3), n) for n in range(world.places.publishers)
         ]
+        self._sites = [place for place in self.publishers if not place.app]
         ranks = np.arange(1, len(self.publishers) + 1, dtype=float)
         weights = ranks**-world.places.popularity_exponent
         self._popular = np.cumsum(weights / weights.sum())
@@ -81,7 +84,17 @@ class Visits:
             for time, person, device, place in views[:split].tolist():
                 key = mix(self._key, number)
                 number += 1
-                yield View(time, int(person), int(device), self.publishers[int(place)], key)
+                yield self._view(time, int(person), int(device), int(place), key)
+
+    def _view(self, time: float, person: int, device: int, place: int, key: int) -> View:
+        """Apps are opened on phones and tablets; who has none is on a site instead."""
+        chosen = self.publishers[place]
+        if chosen.app:
+            handheld = self.people.handheld(person, device)
+            if handheld >= 0:
+                return View(time, person, handheld, chosen, key)
+            chosen = self._sites[place % len(self._sites)] if self._sites else chosen
+        return View(time, person, device, chosen, key)
 
     def _span(self, now: float) -> float:
         """Seconds in the next block: to the end of the hour, less where it would be too many."""
@@ -131,9 +144,12 @@ def publisher(world: World, key: int, number: int) -> Publisher:
     app = uniform(own, 1) < places.app_share
     category = places.categories[mix(own, 2) % len(places.categories)]
     domain = f"com.example.app{number}" if app else f"site-{number}.example"
-    currency = world.currency if uniform(own, 3) < 0.75 else "USD"
+    currencies: tuple[str, ...] = (world.currency if uniform(own, 3) < 0.75 else "USD",)
+    if uniform(own, 6) < places.two_currency_share:
+        currencies = (world.currency, "USD") if mix(own, 7) % 2 else ("USD", world.currency)
     first_price = uniform(own, 4) < places.first_price_share
-    return Publisher(number, domain, app, category, first_price, 0.5 + uniform(own, 5), currency)
+    factor = 0.5 + uniform(own, 5)
+    return Publisher(number, domain, app, category, first_price, factor, currencies, currencies[-1])
 
 
 def _groups(

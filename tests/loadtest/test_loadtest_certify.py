@@ -13,7 +13,6 @@ FAULTS = {
     "protocol/lawful": "wrong-size",
     "protocol/content-type": "wrong-type",
     "protocol/empty-204": "ignores-wseat",
-    "protocol/version": "no-version",
     "protocol/unknown-fields": "strict",
     "protocol/encodings": "no-escapes",
     "protocol/no-content-type": "needs-type",
@@ -66,11 +65,12 @@ def trial_of(url: str) -> Trial:
 
 async def test_good_bidder_is_accepted(start_bidder):
     _, url = await start_bidder()
-    # How late answers are depends on the machine, so that rule is left to the slow bidder below.
-    names = frozenset(f"{rule.group}/{rule.name}" for rule in RULES) - {"deadlines/late"}
+    # How late answers are depends on the machine, so those rules are left to the slow bidder below.
+    timed = {"deadlines/late", "deadlines/no-time"}
+    names = frozenset(f"{rule.group}/{rule.name}" for rule in RULES) - timed
     verdicts = await judge(trial_of(url), names)
     assert [v for v in verdicts if v.outcome != "pass"] == []
-    assert len(verdicts) == len(RULES) - 1
+    assert len(verdicts) == len(RULES) - len(timed)
 
 
 @pytest.mark.parametrize(("name", "fault"), FAULTS.items(), ids=list(FAULTS))
@@ -79,11 +79,13 @@ async def test_rule_can_fail(start_bidder, name, fault):
     (verdict,) = await judge(trial_of(url), frozenset({name}))
     assert verdict.outcome == "FAIL", verdict
     assert verdict.detail
+    assert "this test broke" not in verdict.detail
     assert verdict.rule.section
 
 
 def test_every_rule_has_a_fault():
-    assert {f"{rule.group}/{rule.name}" for rule in RULES} == set(FAULTS)
+    elsewhere = {"protocol/version"}
+    assert {f"{rule.group}/{rule.name}" for rule in RULES} == set(FAULTS) | elsewhere
 
 
 @pytest.mark.parametrize("fault", ["wordy-400", "5xx-on-malformed"])
@@ -93,10 +95,10 @@ async def test_malformed_bodies_get_an_empty_400(start_bidder, fault):
     assert verdict.outcome == "FAIL"
 
 
-async def test_no_bid_means_nothing_to_judge(start_bidder):
+async def test_no_bid_proves_nothing(start_bidder):
     _, url = await start_bidder("never-bids")
     verdicts = await judge(trial_of(url), frozenset({"notices"}))
-    assert {v.outcome for v in verdicts} == {"skip"}
+    assert {v.outcome for v in verdicts} == {"unproven"}
 
 
 async def test_nobody_there_is_a_failure_not_a_traceback(unused_tcp_port):

@@ -3,6 +3,7 @@
 import json
 import re
 from base64 import urlsafe_b64decode
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from loadtest.world import People, Truth, Visits, load_world, world_names
 from loadtest.world.bodies import _ODD, Bodies
-from loadtest.world.consent import RETARGETING_PURPOSES, tc_string
+from loadtest.world.consent import RETARGETING_PURPOSES, gpp_of_american, tc_string
 from loadtest.world.description import WORLDS
 from loadtest.world.draws import normal, uniform
 from loadtest.world.people import GRANTED, NOT_APPLYING
@@ -180,6 +181,109 @@ def test_bodies_are_lawful_and_varied():
     assert len(set(tids)) < len(tids), "some pages send their slots apart"
     ids = [r["id"] for r in parsed]
     assert len(set(ids)) == len(ids)
+
+
+def share(found):
+    found = list(found)
+    return sum(found) / len(found)
+
+
+def test_bodies_have_what_real_ones_have_in_the_shares_of_the_world():
+    world, people = made(count=2000)
+    parsed = [post.json for post in bodies(world, people, views=6000)]
+    wire, places = world.wire, world.places
+    imps = [imp for request in parsed for imp in request["imp"]]
+    apps = [request for request in parsed if "app" in request]
+    facts = [request["regs"].get("ext", {}) | request["regs"] for request in parsed]
+    under_gdpr = [fact for fact in facts if fact.get("gdpr") == 1]
+    banned = 1 - places.native_share
+    for found, expected in (
+        (share("exp" in imp for imp in imps), places.expiry_share),
+        (
+            share(imp.keys() & {"banner", "native"} == set() for imp in imps),
+            places.video_only_share * banned,
+        ),
+        (share("dsa" in fact.get("ext", {}) for fact in under_gdpr), wire.dsa_share),
+        (
+            share("gpp" in fact for fact in under_gdpr),
+            wire.gpp_share * (1 - world.people.consent.absent),
+        ),
+        (share(request.get("cattax") == 6 for request in parsed), wire.taxonomy.other),
+        (share(request.get("cattax") == 1 for request in parsed), wire.taxonomy.named),
+        (share("acat" in request for request in parsed), wire.allowed_categories_share),
+        (share("bapp" in request for request in apps), wire.blocked_apps_share),
+        (share("bseat" in request for request in parsed), wire.blocked_seats_share),
+        (share("wlang" in request for request in parsed), wire.languages_share),
+        (share("ipv6" in request["device"] for request in parsed), world.people.ipv6_share),
+        (share("dnt" in request["device"] for request in parsed), world.people.do_not_track.sent),
+        (share(len(request["cur"]) == 2 for request in parsed), places.two_currency_share),
+    ):
+        assert found == pytest.approx(expected, rel=0.4, abs=0.01)
+
+
+def test_of_each_pair_of_lists_one_is_sent():
+    for post in bodies(*made(), views=3000):
+        for pair in ({"wseat", "bseat"}, {"acat", "bcat"}, {"wlang", "wlangb"}):
+            assert len(pair & post.json.keys()) < 2
+        assert ("ip" in post.json["device"]) != ("ipv6" in post.json["device"])
+
+
+def test_where_two_currencies_are_taken_floors_are_in_the_second():
+    parsed = [post.json for post in bodies(*made(), views=3000)]
+    second = [request for request in parsed if len(request["cur"]) == 2]
+    assert {tuple(request["cur"]) for request in second} <= {("EUR", "USD"), ("USD", "EUR")}
+    for request in second:
+        for imp in request["imp"]:
+            assert imp.get("bidfloorcur", request["cur"][1]) == request["cur"][1]
+    assert any("bidfloorcur" in imp for request in second for imp in request["imp"])
+
+
+def test_apps_run_on_phones_and_tablets():
+    world, people = made(count=2000)
+    kinds = {True: Counter(), False: Counter()}
+    for view in islice(Visits(world, people, 1), 6000):
+        kinds[view.publisher.app][people.device(view.person, view.device).kind] += 1
+    assert kinds[True].keys() == {"mobile", "tablet"}
+    assert kinds[False].keys() == {"mobile", "tablet", "desktop"}
+    assert 0.1 < kinds[True].total() / 6000 < 0.4
+
+
+def test_gpp_says_what_the_other_signals_say():
+    from bidder.privacy import gpp
+
+    assert gpp_of_american(opted_out=True, control=True).endswith(".YA")
+    world, people = made(count=2000)
+    said = Counter()
+    for post in bodies(world, people, views=4000):
+        regs, user = (
+            {**part, **part.get("ext", {})} for part in (post.json["regs"], post.json["user"])
+        )
+        if "gpp" not in regs:
+            continue
+        (section,) = regs["gpp_sid"]
+        if section == 2:
+            assert gpp.decode(regs["gpp"]) == {2: user["consent"]}
+            said[user["consent"] == people.granted] += 1
+        else:
+            said[section, regs["us_privacy"], "gpc" in regs] += 1
+            opted_out = regs["us_privacy"] == "1YYN"
+            assert bool(gpp.opt_out(regs["gpp"], (7,))) == opted_out
+            assert opted_out or "gpc" not in regs
+    assert said.keys() >= {True, False, (7, "1YNN", False)}
+
+
+@pytest.mark.parametrize("opted_out", [True, False])
+@pytest.mark.parametrize("control", [True, False])
+def test_american_gpp_strings_have_their_bits_where_the_section_has_them(opted_out, control):
+    header, section = gpp_of_american(opted_out=opted_out, control=control).split("~")
+    core, controls = (
+        "".join(f"{byte:08b}" for byte in urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        for part in section.split(".")
+    )
+    assert header == "DBABLA"
+    answer = "01" if opted_out else "10"
+    assert core == "000001" + "01" * 4 + "0000" + answer * 3 + "0" * 30 + "10" + "0000" + "0000"
+    assert controls == f"01{control:d}00000"
 
 
 @pytest.mark.parametrize("style", _ODD)

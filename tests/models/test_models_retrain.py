@@ -29,7 +29,7 @@ def trial(new_server) -> Trial:
 def market(world: str = "repetition-neutral", seed: int = 5) -> Market:
     known = dense(world)
     start = known.start.timestamp() + retrain.MORNING_SECONDS
-    return Market(known, seed, people=400, hours=3.0, start=start)
+    return Market(known, seed, people=400, hours=6.0, start=start)
 
 
 def test_a_market_is_served_logged_and_made_into_rows(trial: Trial, tmp_path: Path) -> None:
