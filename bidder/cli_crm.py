@@ -142,7 +142,9 @@ class _Task(NamedTuple):
         """Writes on these links; sales go to the log `name`."""
         from bidder.crm import setup
         from bidder.events.log import EventLog
+        from bidder.server.people_ops import desk_of
         from bidder.server.selling import Seller
+        from bidder.store.coalesce import Scripts
 
         named = setup.advertiser_names(self.taker.mapping.advertiser)
         log = EventLog(self.given.state_dir / "events" / name)
@@ -153,6 +155,7 @@ class _Task(NamedTuple):
                 self.rules,
                 {**_advertisers(self.catalogue), **named},
                 Seller(self.catalogue, log).sold,
+                desk_of(self.given, links, Scripts(links)).silenced,
             )
         finally:
             await log.close()

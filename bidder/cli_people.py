@@ -23,6 +23,8 @@ def register(people: typer.Typer) -> None:
 def load(file: Path, config: Config = CONFIG) -> None:
     """Load people from JSON Lines: identifiers and profile of each."""
     from bidder.people import loading
+    from bidder.server.people_ops import desk_of
+    from bidder.store.coalesce import Scripts
     from bidder.tombstones import Tombstones
 
     given = settings_in(config)
@@ -37,6 +39,7 @@ def load(file: Path, config: Config = CONFIG) -> None:
                 ttl_seconds=given.retention.profile,
                 tombstones=Tombstones(settings.tombstone_keys(given.state_dir)),
                 report=lambda line, reason: typer.echo(f"{file}:{line}: {reason}", err=True),
+                on_silence=desk_of(given, links, Scripts(links)).silenced,
             )
         return (
             f"{loaded.people} people loaded, {loaded.new} of them new; {loaded.bad} bad lines, "

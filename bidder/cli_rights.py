@@ -50,7 +50,7 @@ def export(person: Who, config: Config = CONFIG) -> None:
 
 def rectify(
     person: Who,
-    patch: Annotated[str, typer.Argument(help='JSON: {"profile": {...}, "remove": [...]}')],
+    patch: Annotated[str, typer.Argument(help='JSON: {"forget": [...], "remove": [...]}')],
     config: Config = CONFIG,
 ) -> None:
     """Correct what is held about one person (Art. 16)."""

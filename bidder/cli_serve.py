@@ -1,6 +1,7 @@
 """The commands that run the bidder: `bidder serve`, and the processes that it starts."""
 
 import asyncio
+import sys
 import time
 from pathlib import Path
 from random import Random, SystemRandom
@@ -11,7 +12,6 @@ import typer
 from bidder import settings
 from bidder.cli_base import CONFIG, STORE_URL, Config, fail, settings_in
 from bidder.settings import Settings
-from bidder.yamlfiles import InvalidFile
 
 DAY_SECONDS = 86400
 
@@ -66,29 +66,26 @@ def worker(
     state: Annotated[Path, typer.Option()],
     store: Annotated[str, typer.Option()],
     control: Annotated[int, typer.Option()],
-    config: Config = CONFIG,
 ) -> None:
     """One worker of `serve`, which starts it."""
     from bidder.server import worker as process
     from bidder.server.loading import CannotLoad
 
     try:
-        process.main(index, config, state, store, control)
-    except (CannotLoad, InvalidFile, OSError, ValueError) as problem:
+        process.main(index, state, store, control)
+    except (CannotLoad, OSError, ValueError) as problem:
         raise fail(f"worker {index}: {problem}") from None
 
 
-def compile_campaigns(
-    state: Annotated[Path, typer.Option(help="Where the settings in service are.")],
-    config: Config = CONFIG,
-) -> None:
-    """Check the configuration and lay it ready for the workers: what `serve` does at a reload."""
+def compile_campaigns(config: Config = CONFIG) -> None:
+    """Put the configuration into service: what `serve`, which says on standard input by which
+    settings, has done at a reload."""
     from bidder.server import loading
 
     try:
-        given = settings.in_service(state)
-        loading.publish(loading.check(config, given, time.time()), given)
-    except (loading.CannotLoad, OSError, ValueError) as problem:
+        given = Settings.model_validate_json(sys.stdin.buffer.read())
+        loading.publish(config, given, time.time())
+    except ValueError as problem:
         raise fail(str(problem)) from None
 
 

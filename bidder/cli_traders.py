@@ -79,10 +79,12 @@ def explain_request(
     from bidder.server import loading
     from bidder.server.explaining import explained
     from bidder.server.loading import CannotLoad
+    from bidder.serving import Serving
 
     given, at = settings_in(config), moment(now).timestamp()
     try:
-        serving = loading.serving(config, given, loading.check(config, given, at))
+        catalogue, rest = loading.check(config, given, at)
+        serving = Serving(catalogue, *rest)
         offer = opportunity(decode(request.read_bytes()), exchange)
     except (CannotLoad, InvalidRequest, OSError) as problem:
         raise fail(str(problem)) from None

@@ -48,11 +48,17 @@ class Profile(Struct, frozen=True, omit_defaults=True):
     opted_out: bool = False
     """The person objected to profiling: never target."""
     withdrawn: int = 0
-    """When consent to profiling was withdrawn, later than any proof of it; 0 = it was not."""
+    """When we were last told that consent to profiling is withdrawn; 0 = it is not."""
+    withdrawn_at: frozenset[str] = frozenset()
+    """The places where it was withdrawn, each of which must see a newer consent."""
+    consents: dict[str, int] = {}
+    """Place -> the time of the latest consent that was given there and judged to be one."""
     consent: str = ""
     """The consent string kept as proof, with its time and source."""
     consent_time: int = 0
     consent_source: str = ""
+    """The place (`visit maison-lumen`, `sync demo`, a domain); what a company told us of its own
+    customers continues after `: ` with what it says of where."""
 
 
 def silent(profile: Profile, now: float) -> bool:
@@ -63,23 +69,27 @@ def silent(profile: Profile, now: float) -> bool:
 def kept(new: Profile, old: Profile) -> Profile:
     """`new`, which a company wrote over `old`, with all that the person told us themselves.
 
-    Neither an objection, a withdrawal, a wish nor an interest is lifted by a file. A proof of
-    consent that is newer than a withdrawal ends it. Of who objected only `bare` is stored.
+    Neither an objection, a withdrawal, a wish nor an interest is lifted by a file: what ends a
+    withdrawal is judged in `bidder.crm.rights.consent`. Of who objected only `bare` is stored.
     """
     consent = new if new.consent_time >= old.consent_time else old
-    withdrawn = max(new.withdrawn, old.withdrawn)
+    places = sorted({*new.consents, *old.consents})
     merged = replace(
         new,
         fewer_ads=new.fewer_ads | old.fewer_ads,
         opted_out=new.opted_out or old.opted_out,
         paused_until=max(new.paused_until, old.paused_until),
-        withdrawn=0 if consent.consent_time > withdrawn else withdrawn,
+        withdrawn=max(new.withdrawn, old.withdrawn),
+        withdrawn_at=new.withdrawn_at | old.withdrawn_at,
         wanted={**new.wanted, **old.wanted},
         unwanted=new.unwanted | old.unwanted,
         interests={
             name: at
             for name, at in {**new.interests, **old.wanted}.items()
             if name not in old.unwanted
+        },
+        consents={
+            place: max(new.consents.get(place, 0), old.consents.get(place, 0)) for place in places
         },
         consent=consent.consent,
         consent_time=consent.consent_time,
@@ -98,6 +108,8 @@ _OWN_WORDS = (
     "opted_out",
     "paused_until",
     "withdrawn",
+    "withdrawn_at",
+    "consents",
     "consent",
     "consent_time",
     "consent_source",

@@ -4,9 +4,9 @@ PORT, OPS_PORT and STATE_DIR move what two installations on one machine must not
 from the environment only: BIDDER_TOKEN_KEY seals tokens (64 hexadecimal digits; several, separated
 by commas, while rotating: the first seals, all open), BIDDER_OPS_TOKEN guards the ops port's
 changes. BIDDER_CRM_KEY hashes what the CRM calls people (as BIDDER_TOKEN_KEY: the first hashes, the
-others still find). BIDDER_TOMBSTONE_KEY marks who was erased (likewise; keep the old ones as long
-as tombstones last). BIDDER_ORDER_KEY hashes order numbers, and stays as it is. Without one of these
-keys one is made and kept in the state folder.
+others still find). BIDDER_TOMBSTONE_KEY marks who was erased (likewise; keep the old ones of both
+as long as tombstones last). BIDDER_ORDER_KEY hashes order numbers, and stays as it is. Without one
+of these keys one is made and kept in the state folder.
 """
 
 import os
@@ -165,7 +165,7 @@ def load(directory: Path, environment: Mapping[str, str] = os.environ) -> Settin
 LIVE = frozenset({"models", "answer_ms", "identifiers", "log.no_bid_sample"})
 """What a reload can change; everything else stays as it was at the start."""
 IN_SERVICE = "settings.json"
-"""In the state folder: the settings that serve, whatever `bidder.yaml` says by now."""
+"""In a folder with what serves: its settings, whatever `bidder.yaml` says by now."""
 
 
 def adopted(serving: Settings, wanted: Settings) -> tuple[Settings, list[str]]:
@@ -195,18 +195,14 @@ def _differing(
             yield name, new
 
 
-def keep(serving: Settings) -> None:
-    """Lay the settings in service ready for the processes that serve by them. Atomic."""
-    path = serving.state_dir / IN_SERVICE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(serving.model_dump_json())
-    temporary.replace(path)
+def keep(serving: Settings, folder: Path) -> None:
+    """Lay the settings ready in `folder` for the processes that serve by them."""
+    (folder / IN_SERVICE).write_text(serving.model_dump_json())
 
 
-def in_service(state: Path) -> Settings:
-    """What `keep` laid ready in this state folder. Raises `OSError` or `ValueError`."""
-    return Settings.model_validate_json((state / IN_SERVICE).read_bytes())
+def in_service(folder: Path) -> Settings:
+    """What `keep` laid ready in this folder. Raises `OSError` or `ValueError`."""
+    return Settings.model_validate_json((folder / IN_SERVICE).read_bytes())
 
 
 def ops_token(environment: Mapping[str, str] = os.environ) -> str:

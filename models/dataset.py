@@ -31,7 +31,7 @@ from rich.table import Table as Shown
 from bidder.campaigns import compiled
 from bidder.notices.attribution import Contact, Touch, Windows, attribute
 from bidder.scoring import features
-from bidder.server.loading import PUBLISHED
+from bidder.server.loading import CATALOGUE, PUBLISHED
 from models import dataset_sql as sql
 from models.dataset_staging import Day, Progress, Staging, State, load, save
 
@@ -148,7 +148,7 @@ def windows_published(state: Path) -> WindowsOf:
 
     Those of a line item that is no longer in service are the usual ones.
     """
-    path = state / PUBLISHED
+    path = state / PUBLISHED / CATALOGUE
     if not path.exists():
         return lambda _: USUAL_WINDOWS
     windows = {

@@ -1,8 +1,9 @@
 """In which words is DuckDB asked? The queries of `models.dataset`, and nothing else.
 
 A staged *bid* row is a bid of the log; its features are kept only where they may train. A staged
-*notice* row is a billing, impression, click or conversion. Both lie under the day (UTC) of the bid:
-a notice carries the time of its bid, so one day can be joined by itself.
+*notice* row is a billing, impression, click or conversion, and names the person only where those
+may be measured. Both lie under the day (UTC) of the bid: a notice carries the time of its bid, so
+one day can be joined by itself.
 """
 
 from bidder.scoring import features
@@ -18,7 +19,8 @@ FROM (
         features: 'DOUBLE[]', feature_version: 'VARCHAR', train: 'BOOLEAN', model: 'VARCHAR',
         p_click: 'DOUBLE', p_conversion: 'DOUBLE', p_view: 'DOUBLE', price_cpm_micros: 'BIGINT',
         value_cpm_micros: 'BIGINT', rate: 'DOUBLE', cost_micros: 'BIGINT', bills: 'BOOLEAN',
-        ids: 'BIGINT[]', "order": 'VARCHAR', value_micros: 'BIGINT', kind: 'VARCHAR'
+        ids: 'BIGINT[]', "order": 'VARCHAR', value_micros: 'BIGINT', kind: 'VARCHAR',
+        measure: 'BOOLEAN'
     })
 )
 """
@@ -38,7 +40,7 @@ FROM line WHERE type = 'bid' AND bid_id IS NOT NULL AND time IS NOT NULL
 """
 NOTICES = """
 SELECT day, type, bid_id, time, second AS bid_second, coalesce(line_item, '') AS line_item,
-       coalesce(person, '') AS person,
+       if(measure, coalesce(person, ''), '') AS person,
        coalesce(ids[1], 0) AS advertiser_id, coalesce(ids[3], 0) AS line_item_id,
        coalesce(bills, false) AS bills, coalesce(cost_micros, 0) AS cost_micros,
        coalesce("order", '') AS "order", coalesce(value_micros, 0) AS value_micros,
@@ -83,11 +85,11 @@ CREATE OR REPLACE TEMP TABLE credit
 """
 SALES = """
 CREATE OR REPLACE TEMP TABLE sale AS
-SELECT advertiser_id, if(person = '' OR "order" = '', bid_id, '') AS loose, person, "order",
+SELECT advertiser_id, max(person) AS person, max(person) = '' OR "order" = '' AS loose,
        min(time) AS time, arg_min(bid_id, time) AS bid_id, arg_min(kind, time) AS kind,
        max(value_micros) AS value_micros, count(*) AS times
 FROM read_parquet($paths) WHERE type = 'conversion'
-GROUP BY ALL
+GROUP BY advertiser_id, "order", if("order" = '', bid_id, '')
 """
 """Each purchase once, however often and by whichever ads it was told."""
 CONTACTS = """
@@ -95,20 +97,20 @@ SELECT sale.rowid, contact.time, contact.type, contact.line_item_id, contact.bid
 FROM sale JOIN (
     SELECT DISTINCT ON (bid_id, type) bid_id, type, time, person, advertiser_id, line_item_id
     FROM read_parquet($paths) WHERE type IN ('impression', 'billing', 'click')
-        AND person IN (SELECT person FROM sale WHERE loose = '')  -- few, before all are sorted
+        AND person IN (SELECT person FROM sale WHERE NOT loose)  -- few, before all are sorted
     ORDER BY time
 ) AS contact ON contact.person = sale.person AND contact.advertiser_id = sale.advertiser_id
-WHERE sale.loose = '' AND contact.time <= sale.time
+WHERE NOT sale.loose AND contact.time <= sale.time
 ORDER BY sale.rowid
 """
 """What each buyer had seen and clicked before."""
-LOOSE = "SELECT bid_id, kind, time, value_micros FROM sale WHERE loose <> ''"
+LOOSE = "SELECT bid_id, kind, time, value_micros FROM sale WHERE loose"
 """Purchases without a person or an order number stay with the ad that they were told of."""
 TOLD_AGAIN = "SELECT count(*), coalesce(sum(times - 1), 0) FROM sale"
 CREDITS_HEARD = """
 SELECT * FROM credit WHERE bid_id IN (SELECT bid_id FROM read_parquet($paths)) ORDER BY ALL
 """
-BOUND = "SELECT rowid, time, value_micros FROM sale WHERE loose = ''"
+BOUND = "SELECT rowid, time, value_micros FROM sale WHERE NOT loose"
 
 HEARD = """
 CREATE OR REPLACE TEMP TABLE heard AS

@@ -196,7 +196,7 @@ def _notice(kind: type[Notice], more: dict[str, Any]) -> list[str]:
         time=HOLE, bid_id="#", exchange="demo", line_item="lumen/winter/basket",
         creative="product-300x250", bid_time=HOLE, bid_cpm_micros=2_000_000, currency="EUR",
         account_currency="EUR", rate=1.0, hold="worker-0", ids=(1, 2, 3, 4), person="#",
-        hold_until=1790000000.0, day="2026-09-21", page=3317182093, **more,
+        hold_until=1790000000.0, day="2026-09-21", page=3317182093, measure=True, **more,
     )  # fmt: skip
     return _parts(event)
 

@@ -289,7 +289,7 @@ class _Session:
             self.now = max(self.now, call.time)
             parts = urlsplit(call.url)
             query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-            answer = await self.tracking.answer(NOTICES[parts.path], query)
+            answer = await self.tracking.answer(NOTICES[parts.path], query, {})
             if call.click is not None:
                 self._put(self.market.redirected(call, answer.headers.get("Location")))
         notices, self.diary.notices = self.diary.notices, []

@@ -124,8 +124,8 @@ def test_a_reload_changes_what_can_change_and_names_the_rest(folder: Path) -> No
 
 def test_what_is_in_service_comes_back_as_it_was(folder: Path) -> None:
     given = settings.load(folder, {"STATE_DIR": str(folder / "state"), "PORT": "9000"})
-    settings.keep(given)
-    assert settings.in_service(folder / "state") == given
+    settings.keep(given, folder)
+    assert settings.in_service(folder) == given
 
 
 def test_the_order_key_is_one_and_stays(folder: Path) -> None:

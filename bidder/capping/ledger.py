@@ -9,10 +9,11 @@ version (u32, changes with every write), folded until (u32, seconds), unlisted (
 
 Then records of 36 bytes, in no promised order:
 
-    time (u32) what (u8) spare (u8) hold (u16, seconds)
+    time (u32) what (u8) measured (u8) hold (u16, seconds)
     advertiser campaign line-item creative page (u32 each) bid key (8 bytes)
 
-`what` is the `Kind` in its low four bits, the `Channel` in its high four. Ids are the 32-bit hashes
+`what` is the `Kind` in its low four bits, the `Channel` in its high four. `measured` is 1 where a
+sale may be attributed to it, else 0; for caps it does not matter. Ids are the 32-bit hashes
 of `bidder.ids`; in a total the id 0 stands for all advertisers together. `hold` is how many seconds
 a reservation lasts. `page` is the hash of the page view (`source.tid`), 0 if unknown.
 
@@ -51,10 +52,10 @@ _IMPRESSION, _RESERVATION = 1, 4
 HEADER = Layout("<BxHIII")
 _COUNT = Layout("<II")
 _NUMBER = np.dtype("<u4")
-_RECORD = Layout("<IBxHIIIII8s")
+_RECORD = Layout("<IB?HIIIII8s")
 RECORD_DTYPE = np.dtype(
     [
-        ("time", "<u4"), ("what", "u1"), ("spare", "u1"), ("hold", "<u2"),
+        ("time", "<u4"), ("what", "u1"), ("measured", "u1"), ("hold", "<u2"),
         ("advertiser", "<u4"), ("campaign", "<u4"), ("line_item", "<u4"), ("creative", "<u4"),
         ("page", "<u4"), ("key", "<u8"),
     ]
@@ -106,12 +107,15 @@ class Record(Struct, frozen=True):
     """Of a reservation: how many seconds it lasts. Of a click or an impression: how many seconds
     after the bid it came, so that the bid's id can be told."""
     page: int = 0
+    measured: bool = False
+    """Of a click or an impression: sales may be attributed to it (`Permission.measure`)."""
 
     def pack(self) -> bytes:
         """The 36 bytes of the layout."""
         return _RECORD.pack(
             self.time,
             self.kind | self.channel << 4,
+            self.measured,
             min(self.hold, MAX_HOLD_SECONDS),
             self.advertiser,
             self.campaign,
@@ -276,9 +280,10 @@ class Ledger:
                 creative=creative,
                 page=page,
                 bid_key=bid_key,
+                measured=measured,
             )
             for (
-                time, what, hold, advertiser, campaign, line_item, creative, page,
+                time, what, measured, hold, advertiser, campaign, line_item, creative, page,
                 bid_key,
             ) in _RECORD.iter_unpack(self.raw[self._records_at :])
         ]  # fmt: skip

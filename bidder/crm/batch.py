@@ -10,10 +10,12 @@ from msgspec.structs import replace
 
 from bidder.crm.activity import united
 from bidder.crm.merging import two_customers, why_apart
+from bidder.crm.rights.consent import heard
 from bidder.ids import new_person_id
 from bidder.people.identity import Identifier
 from bidder.people.records import MAX_IDENTIFIERS
-from bidder.person import Profile, kept
+from bidder.person import Profile, bare
+from bidder.privacy import Rules
 from bidder.store.digest import digest
 
 _NOBODY = Profile()
@@ -30,9 +32,17 @@ class Change(Struct, gc=False):
     contacts: tuple[bytes, ...] = ()
     """Packed records for the ledger, none older than it keeps them."""
     told: Profile | None = None
-    """Of this: `opted_out`, the consent and its proof, `first_seen`."""
+    """Of this: `opted_out`, `first_seen`, and what is said of consent (see `consent.heard`)."""
     former: tuple[Identifier, ...] = ()
     """The same identifiers under keys that are being rotated out."""
+    claimed: tuple[Identifier, ...] = ()
+    """Names that nobody vouches for. They find nobody and join nobody, and go to this person only
+    where they are nobody's: whoever could take one over would read what was collected under it."""
+
+
+def names(change: Change) -> tuple[Identifier, ...]:
+    """All that a change names."""
+    return (*change.ids, *change.former, *change.claimed)
 
 
 class Written(Struct):
@@ -72,7 +82,7 @@ class Person(Struct):
     former: list[Identifier] = []
 
 
-def told_profile(person: Person, now: int) -> Profile:
+def told_profile(person: Person, rules: Rules, now: int) -> Profile:
     """The profile with what the changes say that the person told us."""
     profile = person.profile
     for change in person.changes:
@@ -80,19 +90,11 @@ def told_profile(person: Person, now: int) -> Profile:
         if told is None:
             continue
         first = [each for each in (profile.first_seen, told.first_seen) if each]
-        newer = replace(
-            profile,
-            first_seen=min(first, default=0),
-        )
-        if told.opted_out or told.consent:
-            newer = replace(
-                newer,
-                opted_out=told.opted_out,
-                consent=told.consent,
-                consent_time=told.consent_time,
-                consent_source=told.consent_source,
-            )
-        profile = kept(newer, profile) if told.opted_out or told.consent else newer
+        profile = replace(profile, first_seen=min(first, default=0))
+        if told.consent:
+            profile = heard(profile, told, rules, now)
+        if told.opted_out:
+            profile = bare(replace(profile, opted_out=True))
     has_records = person.records or any(change.records for change in person.changes)
     if not profile.first_seen and not has_records:
         profile = replace(profile, first_seen=now)
@@ -183,7 +185,7 @@ class Batch:
             if self._owners.get(each) == person.pid and each in person.identifiers:
                 person.identifiers.remove(each)
                 person.former = [*person.former, each]
-        for each in change.ids:
+        for each in (*change.ids, *change.claimed):
             owner = self._owners.get(each)
             if owner == person.pid:
                 if each not in person.identifiers:

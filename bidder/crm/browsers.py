@@ -6,8 +6,12 @@ permission there is neither: no cookie, no change, nothing to store.
 `GET /track/visit` parameters: `a` advertiser, `e` what happened (page, product, basket, emptied,
 purchase), `v` value, `o` order id, `n` products, `c` category. For a customer who has logged in,
 `crm` or `email_sha256`, with `until` and `sig`, by which the advertiser's server vouches for it: a
-browser that could say by itself who it is could read about anybody. `GET /sync/{exchange}`: `uid`,
-what the exchange calls the browser. Both: `gdpr`, `gdpr_consent`, `gpp`, `gpp_sid`, `us_privacy`.
+browser that could say by itself who it is could read about anybody. It counts on the advertiser's
+own pages (`Referer`): another page could log its visitors in as somebody else.
+
+`GET /sync/{exchange}`: `uid`, what the exchange calls the browser; nobody vouches for it, so it is
+taken only where it is nobody's yet, and leads this cookie to no other's data. Both: `gdpr`,
+`gdpr_consent`, `gpp`, `gpp_sid`, `us_privacy`.
 """
 
 import hmac
@@ -16,7 +20,7 @@ from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from random import Random
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from msgspec import Struct
 from pydantic import Field
@@ -25,7 +29,9 @@ from bidder.crm.activity import Kind
 from bidder.crm.batch import Change
 from bidder.crm.live import BadEvent, Entry, identifiers, made
 from bidder.crm.pseudonyms import Identifier, Pseudonyms
+from bidder.crm.rights.consent import own_pages
 from bidder.ids import to_text
+from bidder.openrtb.spelling import is_domain_in
 from bidder.person import Profile
 from bidder.privacy import InvalidConsent, Permission
 from bidder.privacy.tcf import decode
@@ -113,16 +119,20 @@ def visit(
     cookie: str,
     permission: Permission,
     pseudonyms: Pseudonyms,
-    advertisers: frozenset[str],
+    advertisers: Mapping[str, str],
     login_key: bytes,
     random: Random,
     now: float,
+    page: str = "",
 ) -> Told:
-    """What to make of `GET /track/visit`. With an empty `login_key` nobody is logged in."""
+    """What to make of `GET /track/visit`. With an empty `login_key` nobody is logged in.
+
+    `advertisers`: id -> domain; `page`: the URL that the call came from, or its origin.
+    """
     advertiser, kind = query.get("a", ""), KINDS.get(query.get("e", "page"))
     if advertiser not in advertisers or kind is None:
         return Told(400)
-    place = f"visit {advertiser}"
+    place = own_pages(advertiser)
     if not (permission.identify and permission.target and permission.profile):
         return Told(204, refusal=_refusal(query, cookie, place, pseudonyms))
     value = cookie or new_cookie(random)
@@ -137,7 +147,7 @@ def visit(
         )
         record = made(entry, kind, advertiser, int(now), pseudonyms.orders)
         logins = []
-        for source in LOGINS:
+        for source in LOGINS if _is_of(page, advertisers[advertiser]) else ():
             plain = query.get(source, "")
             if plain and _vouched(query, advertiser, source, plain, login_key, now):
                 current_login, *former_login = identifiers(source, plain, advertiser, pseudonyms)
@@ -145,7 +155,7 @@ def visit(
                 former += former_login
     except ValueError:
         return Told(400)
-    change = Change((current, *logins), record, (), _proof(query, place, now), tuple(former))
+    change = Change((current, *logins), record, (), _proof(query, place), tuple(former))
     return Told(200, change, "" if cookie else value)
 
 
@@ -154,6 +164,15 @@ def signature(key: bytes, advertiser: str, source: str, value: str, until: int) 
     hexadecimal, of advertiser, source, value and `until` (seconds since the epoch), one a line."""
     message = f"{advertiser}\n{source}\n{value}\n{until}"
     return hmac.new(key, message.encode(), "sha256").hexdigest()
+
+
+def _is_of(page: str, domain: str) -> bool:
+    """The page is the domain's, or a subdomain's."""
+    try:
+        host = urlsplit(page).hostname or ""
+    except ValueError:
+        return False
+    return is_domain_in(host, frozenset([domain]))
 
 
 def _vouched(
@@ -178,7 +197,8 @@ def sync(
     random: Random,
     now: float,
 ) -> Told:
-    """What to make of `GET /sync/{exchange}`: link what the exchange calls this browser to ours.
+    """What to make of `GET /sync/{exchange}`: what the exchange calls this browser is one more name
+    of our cookie's owner, unless it is somebody else's.
 
     Without a `uid` we go on to the exchange, which then knows ours; with one the chain ends here.
     """
@@ -188,14 +208,16 @@ def sync(
     value = cookie or new_cookie(random)
     ours = pseudonyms.partner(value, exchange)
     current, *former = pseudonyms.of("cookie", value)
-    ids: list[Identifier] = [current, (f"buyeruid.{exchange}", ours)]
+    claimed: list[Identifier] = [(f"buyeruid.{exchange}", ours)]
     theirs = query.get("uid", "")
     if theirs:
         try:
-            ids += identifiers(f"buyeruid.{exchange}", theirs, "", pseudonyms)
+            claimed += identifiers(f"buyeruid.{exchange}", theirs, "", pseudonyms)
         except BadEvent:
             return Told(400)
-    change = Change(tuple(ids), told=_proof(query, source, now), former=tuple(former))
+    change = Change(
+        (current,), told=_proof(query, source), former=tuple(former), claimed=tuple(claimed)
+    )
     minted = "" if cookie else value
     if theirs or not partner.redirect:
         return Told(200, change, minted)
@@ -215,14 +237,10 @@ def _onward(redirect: str, ours: str, query: Mapping[str, str]) -> str:
     return location + ("&" if "?" in location else "?") + "&".join(passed)
 
 
-def _proof(query: Mapping[str, str], source: str, now: float) -> Profile | None:
-    """The consent string that permitted this, kept as its proof: when it was given, and where."""
+def _proof(query: Mapping[str, str], source: str) -> Profile | None:
+    """The consent string that came with this, and from where: to be judged before it is kept."""
     consent = query.get("gdpr_consent", "")
-    if not consent:
-        return None
-    given = _given(consent)
-    at = int(now) if given is None else min(given, int(now))
-    return Profile(consent=consent, consent_time=at, consent_source=source)
+    return Profile(consent=consent, consent_source=source) if consent else None
 
 
 def _refusal(
@@ -231,15 +249,14 @@ def _refusal(
     """What does not permit this call, if it is a string that can be read and may be of somebody
     whom we know."""
     consent = query.get("gdpr_consent", "")
-    if not cookie or not consent or _given(consent) is None:
+    if not cookie or not _readable(consent):
         return None
     return Refusal(tuple(pseudonyms.of("cookie", cookie)), consent, source)
 
 
-def _given(consent: str) -> int | None:
-    """When a TC string was given, seconds since the epoch; None if it cannot be read."""
+def _readable(consent: str) -> bool:
     try:
-        read = decode(consent)
+        decode(consent)
     except InvalidConsent:
-        return None
-    return max(read.created, read.updated)
+        return False
+    return True

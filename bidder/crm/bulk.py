@@ -18,12 +18,14 @@ from bidder.capping.first import first_ledger
 from bidder.crm.activity import RECORD_BYTES
 from bidder.crm.batch import Written
 from bidder.crm.deriving import derived, last_heard
+from bidder.crm.rights.consent import heard
 from bidder.crm.sorting import Slice
 from bidder.crm.writing import Writer
 from bidder.ids import PERSON_ID_CHARS, to_text
 from bidder.people.identity import Identifier
 from bidder.people.reading import encode_profile
-from bidder.person import Profile, kept
+from bidder.person import Profile
+from bidder.privacy import Rules
 from bidder.store import keys
 
 _encoder = msgspec.msgpack.Encoder()
@@ -62,7 +64,7 @@ async def write(writer: Writer, people: Slice, now: int) -> Written:
         ],
         list(accumulate(people.id_counts, initial=0)),
     )
-    unknown = await _unknown(writer, people, named)
+    unknown = await _unknown(writer, people, named, now)
     new = _derived(writer, people, unknown, now, written)
     lost = await _claim(writer, named, new, now)
     lost |= await _put(writer, people, named, [e for e in new if e.place not in lost], now, written)
@@ -73,9 +75,9 @@ async def write(writer: Writer, people: Slice, now: int) -> Written:
     return written
 
 
-async def _unknown(writer: Writer, people: Slice, named: _Named) -> list[int]:
+async def _unknown(writer: Writer, people: Slice, named: _Named, now: int) -> list[int]:
     """The places of those of whom neither the store nor the list of the erased knows a name, and
-    who did not object."""
+    who neither object nor withdraw."""
     owners = np.repeat(np.arange(len(people)), people.id_counts)
     values = await writer.reader.get_many(named.keys)
     known = {int(owners[at]) for at, value in enumerate(values) if value is not None}
@@ -88,7 +90,11 @@ async def _unknown(writer: Writer, people: Slice, named: _Named) -> list[int]:
     if buried:
         places = [*owners.tolist(), *[place for _, place in former]]
         known.update(place for each, place in zip(every, places, strict=True) if each in buried)
-    known |= {place for place, told in people.words.items() if told.opted_out or told.withdrawn}
+    known |= {
+        place
+        for place, told in people.words.items()
+        if told.opted_out or _told(told, True, writer.rules, now).withdrawn
+    }
     return [place for place in range(len(people)) if place not in known]
 
 
@@ -99,7 +105,7 @@ def _derived(
     done = people.records_of_each()
     records = [done[place] for place in places]
     known = [
-        _told(people.told(place), bool(raw), now)
+        _told(people.told(place), bool(raw), writer.rules, now)
         for place, raw in zip(places, records, strict=True)
     ]
     profiles = derived(known, records, writer.segments, writer.advertisers, now)
@@ -116,12 +122,12 @@ def _derived(
     return new
 
 
-def _told(told: Profile | None, has_records: bool, now: int) -> Profile:
+def _told(told: Profile | None, has_records: bool, rules: Rules, now: int) -> Profile:
     """What the person told us, as `batch.told_profile` has it of somebody new."""
     if told is None:
         return _NOBODY if has_records else Profile(first_seen=now)
     if told.consent:
-        told = kept(told, _NOBODY)
+        told = heard(Profile(first_seen=told.first_seen), told, rules, now)
     return told if told.first_seen or has_records else replace(told, first_seen=now)
 
 

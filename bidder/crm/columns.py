@@ -1,4 +1,4 @@
-"""What do text columns say? Times, amounts, counts and yes or no, as numpy arrays.
+"""What do text columns say? Times, amounts, counts and objections, as numpy arrays.
 
 Each reader gives values and which of them are good. Whole columns are tried in Arrow first; only
 what is left over is looked at value by value.
@@ -21,7 +21,16 @@ from bidder.money import MICROS
 Flags = npt.NDArray[np.bool_]
 MAX_AMOUNT = 10_000_000
 """In currency units: an order above this is a mistake."""
-_YES = frozenset({"1", "y", "yes", "true", "t", "oui", "o", "vrai", "x", "on", "ja", "si", "sí"})
+_OBJECTS = frozenset(
+    "1 1.0 1,0 y yes true t oui o vrai v x on ja j si sí s optout optedout out refus refusé refuse "
+    "refused objection objected stop unsubscribed désinscrit désabonné".split()
+)
+_DOES_NOT = frozenset(
+    " 0 0.0 0,0 n no non false f faux off nein nee não optin optedin in none null nil nan na n/a "
+    "00000000 0000000000:00:00 subscribed inscrit abonné".split(" ")
+)
+"""Lower case, without what may stand between words; a date of nothing but noughts is none."""
+_BETWEEN_WORDS = re.compile(r"[\s_-]+")
 _NUMBER = r"^-?[0-9]{1,15}(\.[0-9]{1,9})?$"
 _COMMA_NUMBER = r"^[0-9]{1,12},[0-9]{1,9}$"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -212,11 +221,20 @@ def counts(column: pa.Array) -> npt.NDArray[np.int64]:
     return clipped
 
 
-def yes(column: pa.Array) -> Flags:
-    """Where the text means yes."""
-    lower = pc.utf8_lower(pc.utf8_trim_whitespace(column))
-    found = pc.fill_null(pc.is_in(lower, pa.array(sorted(_YES))), False)
-    return np.asarray(found.to_numpy(zero_copy_only=False))
+def objections(column: pa.Array, form: str | None = None) -> tuple[Flags, Flags]:
+    """Where the text says that somebody objects, and where it says neither that nor the opposite.
+
+    A time, in ISO 8601 or as `form` has it, says that they do, since then; nothing, that they do
+    not.
+    """
+    values, places = coded(pc.utf8_trim_whitespace(column))
+    texts = pa.array(values, pa.string())
+    dated = times(texts, "UTC").good | (times(texts, "UTC", form).good if form else False)
+    words = [_BETWEEN_WORDS.sub("", value.lower()) for value in values]
+    says_no = np.array([*[word in _DOES_NOT for word in words], True])
+    says_yes = np.array([*[word in _OBJECTS for word in words], False])
+    says_yes[:-1] |= dated & ~says_no[:-1]
+    return says_yes[places], ~(says_yes | says_no)[places]
 
 
 def coded(column: pa.Array) -> tuple[list[Any], npt.NDArray[np.int64]]:

@@ -8,6 +8,7 @@ nothing. The work is done for many people at once.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from msgspec.structs import replace
 
 from bidder.crm import activity
 from bidder.crm.activity import Keep
@@ -69,7 +70,8 @@ def derived(
         seen, last_visit, last_order, count, spent = row
         said = profile.first_seen
         profiles.append(
-            Profile(
+            replace(
+                profile,
                 segments=memberships[place],
                 first_seen=min(said, seen) if said and seen else said or seen,
                 last_visit=last_visit,
@@ -79,13 +81,6 @@ def derived(
                 stage=stages[place],
                 baskets=left.get(place, {}),
                 interests=_liked(profile, interests[place]),
-                wanted=profile.wanted,
-                unwanted=profile.unwanted,
-                paused_until=profile.paused_until,
-                fewer_ads=profile.fewer_ads,
-                consent=profile.consent,
-                consent_time=profile.consent_time,
-                consent_source=profile.consent_source,
             )
         )
     return profiles

@@ -23,7 +23,7 @@ Refuse = Callable[[Path, int, str, str], None]
 """Gets the file, the line, the column and the reason of each row that is not taken."""
 Reading = Callable[[Iterator[Portion]], Iterator[tuple[Portion, int, Piece]]]
 """Reads portions, in their order: each with who read it (from 0) and what it says."""
-_NEEDED = ("time", "event", "value")
+_NEEDED = ("time", "event", "value", "opted_out")
 """Without these columns, where a mapping names them, no row of a file can be taken."""
 
 
@@ -78,7 +78,7 @@ class Gathered:
 
     def _check(self, first: Portion, named: dict[str, str]) -> None:
         """Say which columns of the mapping the file has not. Raises `Unreadable` where no row of it
-        can be taken, since the time, the event or the value is missing."""
+        can be taken, since the time, the event, the value or the objections are missing."""
         titles = first.layout.titles if first.layout is not None else []
         twice = sorted({name for name in first.names if titles.count(name) > 1})
         self.notes += [

@@ -8,7 +8,8 @@
       "category": "suspensions"}]}
 
 An event may be left out: then the ids are linked, and `opted_out` or the consent noted. Every entry
-stands for itself: what is wrong with one is said, and the others are taken.
+stands for itself: what is wrong with one is said, and the others are taken. Of an entry that is
+refused the objection is taken all the same.
 """
 
 import math
@@ -28,6 +29,7 @@ from bidder.crm.columns import MAX_AMOUNT
 from bidder.crm.contacts import CHANNELS, contact_keys
 from bidder.crm.mapping import HASHED
 from bidder.crm.pseudonyms import BadName, Identifier, Pseudonyms
+from bidder.crm.rights.consent import own_pages
 from bidder.crm.taking import EARLIEST, FUTURE_SECONDS
 from bidder.ids import hash32
 from bidder.money import to_micros
@@ -64,6 +66,14 @@ class Entry(Struct, forbid_unknown_fields=True):
     consent_source: str = ""
 
 
+class _Objection(Struct):
+    """What is read of an entry that is refused."""
+
+    ids: dict[str, str]
+    mm: int = 0
+    opted_out: bool = False
+
+
 class _Call(Struct, forbid_unknown_fields=True):
     advertiser: str
     events: list[msgspec.Raw]
@@ -80,6 +90,7 @@ class Received(Struct):
 
 _call = msgspec.json.Decoder(_Call)
 _entry = msgspec.json.Decoder(Entry)
+_objection = msgspec.json.Decoder(_Objection)
 
 
 def receive(body: bytes, pseudonyms: Pseudonyms, now: float) -> Received:
@@ -95,14 +106,24 @@ def receive(body: bytes, pseudonyms: Pseudonyms, now: float) -> Received:
         try:
             entry = _entry.decode(raw)
             received.changes.append(change(entry, call.advertiser, pseudonyms, now))
-        except msgspec.MsgspecError as error:
-            received.rejected[place] = str(error)
-        except BadEvent as error:
-            received.rejected[place] = str(error)
+        except (msgspec.MsgspecError, BadEvent) as error:
+            objection = _objected(raw, call.advertiser, pseudonyms)
+            received.rejected[place] = str(error) + ("; the objection is taken" * len(objection))
+            received.changes += objection
         else:
             if entry.category:
                 received.categories[activity.category_id(entry.category)] = entry.category
     return received
+
+
+def _objected(raw: msgspec.Raw, advertiser: str, pseudonyms: Pseudonyms) -> list[Change]:
+    """The objection in an entry that is refused, if it has one and names somebody."""
+    try:
+        entry = _objection.decode(raw)
+        current, former = _identifiers(entry, advertiser, pseudonyms)
+    except (msgspec.MsgspecError, BadEvent):
+        return []
+    return [Change(current, told=Profile(opted_out=True), former=former)] if entry.opted_out else []
 
 
 def change(entry: Entry, advertiser: str, pseudonyms: Pseudonyms, now: float) -> Change:
@@ -114,7 +135,7 @@ def change(entry: Entry, advertiser: str, pseudonyms: Pseudonyms, now: float) ->
             opted_out=entry.opted_out,
             consent=entry.consent,
             consent_time=_time(entry.consent_time, now) if entry.consent else 0,
-            consent_source=entry.consent_source or "crm",
+            consent_source=own_pages(advertiser, entry.consent_source or "crm"),
         )
     if not entry.event:
         return Change(current, told=told, former=former)
@@ -157,7 +178,7 @@ def contact(record: bytes, now: float) -> tuple[bytes, ...]:
 
 
 def _identifiers(
-    entry: Entry, advertiser: str, pseudonyms: Pseudonyms
+    entry: Entry | _Objection, advertiser: str, pseudonyms: Pseudonyms
 ) -> tuple[tuple[Identifier, ...], tuple[Identifier, ...]]:
     """The identifiers under the current key and under earlier ones."""
     if not entry.ids or len(entry.ids) > MAX_IDENTIFIERS:

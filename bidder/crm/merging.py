@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from bidder import capping
 from bidder.crm.activity import united
+from bidder.people.holding import hold, put, silence
 from bidder.people.identity import Identifier
 from bidder.people.loading import decode_identifiers, followed
 from bidder.people.reading import decode_profile, encode_profile
@@ -38,10 +39,12 @@ class CannotMerge(RuntimeError):
 
 
 class Lives(Struct, frozen=True):
-    """How long what is written may stay, in seconds: identifiers and aliases, and the ledger."""
+    """How long what is written may stay, in seconds: identifiers and aliases, the ledger, and who
+    objected."""
 
     identifier: int
     ledger: int
+    objection: int
 
 
 def two_customers(mine: Iterable[Identifier], theirs: Iterable[Identifier]) -> bool:
@@ -115,7 +118,8 @@ async def merge(
     identifiers = decode_identifiers(raw_identifiers)
     await _copy(links, scripts, keep, gone, identifiers)
     before = _known_merges(merged)
-    (already,) = await links.bulk([("GET", keys.merged(keep))])
+    names = (keys.merged, keys.profile, keys.identifiers)
+    ((already, profile, known),) = await links.bulk([("MGET", *[name(keep) for name in names])])
     everyone = sorted({*_known_merges(already), *before, gone})
     life = lives.identifier
     repointed: list[Command] = [
@@ -128,6 +132,8 @@ async def merge(
             ("SET", keys.merged(keep), _encoder.encode(everyone), "EX", life),
         ]
     )
+    if silence(decode_profile(profile)):
+        await hold(links, [(keep, decode_identifiers(known))], lives.objection)
     await links.bulk(
         [
             ("DEL", keys.profile(gone), keys.activity(gone), keys.ledger(gone), keys.merged(gone)),
@@ -157,19 +163,14 @@ async def _copy(
         if theirs[0] is None and theirs[1] is None:
             return  # it is there already
         profile = joined(decode_profile(mine[0]), decode_profile(theirs[0]))
-        records = (
-            b"" if profile.opted_out or profile.withdrawn else united(theirs[1], mine[1] or b"")
-        )
+        records = b"" if silence(profile) else united(theirs[1], mine[1] or b"")
         all_ids = list(dict.fromkeys([*decode_identifiers(mine[2]), *identifiers]))
         (theirs_until,) = await links.bulk([("EXPIRETIME", keys.profile(gone))])
         until = max(ttl, theirs_until)
         if until <= 0:
             return
-        written = await scripts.run(
-            "person",
-            [keys.profile(keep), keys.activity(keep), keys.identifiers(keep), keys.alias(keep)],
-            [digest(mine), until, encode_profile(profile), records, _encoder.encode(all_ids)],
-        )
+        encoded, objects = encode_profile(profile), profile.opted_out
+        written = await put(scripts, keep, digest(mine), until, encoded, records, all_ids, objects)
         if written == 1:
             return
         if isinstance(written, list):

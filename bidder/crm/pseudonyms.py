@@ -64,6 +64,10 @@ class Pseudonyms:
         """There are old keys, under which a person may still be stored."""
         return len(self._keys) > 1
 
+    def marks(self) -> list[str]:
+        """What tells the keys apart, and says nothing of them."""
+        return [to_text(mac.digest(b"which key")[:HASH_BYTES]) for mac in self._macs]
+
     def of(self, kind: Kind, plain: str, advertiser: str = "") -> list[Identifier]:
         """The identifiers that `plain` stands for, one for each key, the current first.
 

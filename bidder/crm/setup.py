@@ -7,11 +7,13 @@ from random import Random, SystemRandom
 from bidder import settings as settings_of
 from bidder.crm.activity import Keep
 from bidder.crm.pseudonyms import Pseudonyms
+from bidder.crm.rights import consent
 from bidder.crm.segments import Segments
 from bidder.crm.segments import load as load_segments
 from bidder.crm.writing import Retention, Sale, Writer
 from bidder.ids import hash32
 from bidder.orders import Orders
+from bidder.people.loading import Silence
 from bidder.settings import Settings
 from bidder.store.links import Links
 from bidder.tombstones import Tombstones
@@ -25,6 +27,7 @@ def retention(given: Settings) -> Retention:
         identifier=kept.identifier,
         ledger=kept.ledger,
         match=kept.match,
+        objection=given.rights.tombstone,
         records=Keep(visits=kept.visits, orders=kept.orders, contacts=kept.contacts),
     )
 
@@ -47,6 +50,7 @@ def writer(
     rules: Segments,
     advertisers: Mapping[int, str],
     on_sale: Sale | None = None,
+    on_silence: Silence | None = None,
 ) -> Writer:
     """The one way into the store. `advertisers`: 32-bit id -> name. Make it in a running loop."""
     return Writer(
@@ -55,8 +59,10 @@ def writer(
         advertisers,
         retention(given),
         Tombstones(settings_of.tombstone_keys(given.state_dir)),
+        consent.rules(given),
         Random(SystemRandom().getrandbits(128)),
         on_sale,
+        on_silence,
     )
 
 

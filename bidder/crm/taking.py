@@ -15,10 +15,12 @@ from msgspec import Struct
 from bidder.crm import activity, columns
 from bidder.crm.activity import DTYPE, Keep, Kind
 from bidder.crm.blocks import Block
+from bidder.crm.columns import Flags
 from bidder.crm.mapping import Mapping, Source_
 from bidder.crm.naming import BAD, NONE, Named, Names
 from bidder.crm.portions import Portion
 from bidder.crm.pseudonyms import Pseudonyms
+from bidder.crm.rights.consent import YES, own_pages
 from bidder.crm.rows import blocks
 from bidder.ids import hash32
 from bidder.people.identity import Identifier
@@ -149,10 +151,11 @@ class _Rows:
         self.seen = none, none
         self.records, self.who = np.empty(0, DTYPE), none
         primary = self._people()
+        objecting = self._objections(primary)
         if source.event is not None or source.events:
             self._events(primary)
         self._words(primary)
-        self.named = primary[self._good]
+        self.named = primary[self._good | objecting]
 
     def _events(self, primary: Numbers) -> None:
         kinds = self._kinds()
@@ -212,16 +215,30 @@ class _Rows:
         self.pairs = np.concatenate(pairs, axis=1) if pairs else np.empty((2, 0), np.int64)
         return primary
 
-    def _bridged(self) -> npt.NDArray[np.bool_]:
+    def _bridged(self) -> Flags:
         texts = self._column(self._source.columns.match_method)
         if texts is None:
             return np.zeros(self._size, bool)
         values, places = columns.coded(texts)
         return np.array([*[value in _BRIDGED for value in values], False])[places]
 
+    def _objections(self, primary: Numbers) -> Flags:
+        """Which rows name somebody and say that they object: that is taken even where the row is
+        refused for something else. A row that says neither yes nor no is refused."""
+        column = self._source.columns.opted_out
+        texts = self._column(column)
+        if column is None or texts is None:
+            return np.zeros(self._size, bool)
+        found, unclear = columns.objections(texts, self._source.time_format)
+        self._reject(unclear, (column, "neither an objection nor none: write yes or no"))
+        objecting: Flags = found & (primary >= 0)
+        for row in np.flatnonzero(objecting).tolist():
+            self.told.append((int(primary[row]), Profile(opted_out=True)))
+        return objecting
+
     def _words(self, primary: Numbers) -> None:
         """What the rows say that people told us, and since when they are known."""
-        given, told, now = self._source.columns, self.told, self._taker.now
+        given, now = self._source.columns, self._taker.now
         if given.time is not None and self._source.event is None and not self._source.events:
             texts = self._column(given.time, time=True)
             if texts is not None:
@@ -229,26 +246,28 @@ class _Rows:
                 since = columns.times(texts, zone, self._source.time_format)
                 good = since.good & self._good & (since.values > EARLIEST) & (since.values <= now)
                 self.seen = primary[good], since.values[good]
-        objections = self._column(given.opted_out)
-        if objections is not None:
-            for row in np.flatnonzero(columns.yes(objections) & self._good).tolist():
-                told.append((int(primary[row]), Profile(opted_out=True)))
-        proofs, since_texts = (
-            self._column(given.consent),
-            self._column(given.consent_time, time=True),
-        )
-        if proofs is None or since_texts is None:
+        self._consents(primary)
+
+    def _consents(self, primary: Numbers) -> None:
+        """What the rows say of consent. A refusal without a time is told now; a plain yes without
+        one proves nothing."""
+        given, now = self._source.columns, self._taker.now
+        texts = self._column(given.consent)
+        if texts is None:
             return
-        when = columns.times(since_texts, self._taker.mapping.timezone, self._source.time_format)
-        chosen = columns.filled(proofs) & when.good & (when.values <= now + FUTURE_SECONDS)
-        texts = proofs.to_pylist()
-        for row in np.flatnonzero(chosen & self._good).tolist():
-            proof = Profile(
-                consent=texts[row],
-                consent_time=int(when.values[row]),
-                consent_source=self._source.consent_source or self._file,
-            )
-            told.append((int(primary[row]), proof))
+        times = np.zeros(self._size, np.int64)
+        since = self._column(given.consent_time, time=True)
+        if since is not None:
+            zone, form = self._taker.mapping.timezone, self._source.time_format
+            read = columns.times(since, zone, form)
+            times = np.where(read.good & (read.values <= now + FUTURE_SECONDS), read.values, 0)
+        how = self._source.consent_source or self._file
+        source, said = own_pages(self._taker.mapping.advertiser, how), texts.to_pylist()
+        for row in np.flatnonzero(columns.filled(texts) & self._good).tolist():
+            at = int(times[row])
+            if at or said[row].strip().lower() not in YES:
+                proof = Profile(consent=said[row], consent_time=at or now, consent_source=source)
+                self.told.append((int(primary[row]), proof))
 
     def _kinds(self) -> Numbers:
         """The kind of each row's event; 0 = of none that the mapping names."""

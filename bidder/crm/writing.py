@@ -3,8 +3,8 @@
 `Writer.write` takes changes: who (identifiers, hashed already), what they did (records), what they
 told us. It finds the people, joins those whom a change links, adds the records to what is there,
 derives the profiles, and writes each person's keys together and only over what it read. All of it
-may be done again. Nobody is brought back whose identifier has a tombstone, and of who objected to
-profiling nothing is kept but that.
+may be done again. Nobody is brought back by an identifier that has a tombstone, and of who objected
+to profiling nothing is kept but that.
 """
 
 import asyncio
@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Se
 from random import Random
 from types import MappingProxyType
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -22,14 +21,18 @@ from bidder.crm.activity import (
     RECORD_BYTES,
     Keep,
 )
-from bidder.crm.batch import ABSENT, Batch, Change, Person, Written, grown, told_profile
+from bidder.crm.batch import ABSENT, Batch, Change, Person, Written, grown, names, told_profile
+from bidder.crm.burying import permitted, renamed
 from bidder.crm.deriving import derived, fresh, last_heard
 from bidder.crm.merging import Lives, merge, two_customers
 from bidder.crm.segments import Segments
+from bidder.people.erasure import marked_anew
+from bidder.people.holding import hold, put, silence
 from bidder.people.identity import Identifier
-from bidder.people.loading import decode_identifiers, followed
+from bidder.people.loading import Silence, decode_identifiers, followed
 from bidder.people.reading import decode_profile, encode_profile
 from bidder.person import Profile
+from bidder.privacy import Rules
 from bidder.store import keys
 from bidder.store.breaker import StoreUnavailable
 from bidder.store.coalesce import Reader, Scripts
@@ -41,7 +44,6 @@ from bidder.tombstones import Tombstones
 
 ATTEMPTS = 60
 """Each time, one of those who write the same person at the same moment gets through."""
-_encoder = msgspec.msgpack.Encoder()
 _MATCHED = "buyeruid."
 """How the sources of identifiers begin that were matched with an exchange's."""
 
@@ -56,6 +58,8 @@ class Retention(Struct, frozen=True):
     identifier: int
     ledger: int
     match: int
+    objection: int
+    """Of an objection or a withdrawal, and all names of who declared it."""
     records: Keep
 
     def of(self, source: str) -> int:
@@ -73,8 +77,10 @@ class Writer:
         advertisers: Mapping[int, str],
         retention: Retention,
         tombstones: Tombstones,
+        rules: Rules,
         random: Random,
         on_sale: Sale | None = None,
+        on_silence: Silence | None = None,
     ) -> None:
         """`advertisers`: 32-bit id -> name, of all who may report baskets."""
         self.segments = segments
@@ -83,8 +89,10 @@ class Writer:
         self.reader, self.scripts = Reader(links), Scripts(links)
         self.retention = retention
         self._tombstones = tombstones
+        self.rules = rules
         self.random = random
         self._on_sale = on_sale
+        self._on_silence = on_silence
         self._erasures: int | None = None
         """How many had been erased when there was no tombstone; None = look for each."""
 
@@ -124,19 +132,21 @@ class Writer:
 
     async def _once(self, changes: list[Change], now: int, written: Written) -> list[Change]:
         """Write what can be written; the changes whose person changed in between come back."""
-        owners, erased = await self._owners(changes)
-        written.erased += len(erased)
-        changes = [change for place, change in enumerate(changes) if place not in erased]
+        owners, left = await self._owners(changes)
+        written.erased += len(changes) - len(left)
         pids = sorted(set(owners.values()))
         states = {
             person.pid: person for person in await self._states([Person(p, False) for p in pids])
         }
+        said = {pid: person.profile for pid, person in states.items()}
         await self._settle(owners, states)
         batch = Batch(owners, states, self.random, written)
-        for change in changes:
+        for change in left:
             batch.add(change)
+        await self._tell(_silenced(batch.merges, said))
         for keep, gone in batch.merges:
-            lives = Lives(self.retention.identifier, self.retention.ledger)
+            kept = self.retention
+            lives = Lives(kept.identifier, kept.ledger, kept.objection)
             await merge(self.links, self.scripts, keep, gone, now, lives)
             written.merged += 1
         if batch.merges:  # they were written: read again what they are now
@@ -144,25 +154,24 @@ class Writer:
             await self._states([each for each in batch.people() if each.pid in keepers])
         return await self._store(batch.people(), now, written, renew=True)
 
-    async def _owners(self, changes: list[Change]) -> tuple[dict[Identifier, str], set[int]]:
-        """Whose each identifier is, merges followed, and which changes are of erased people."""
-        wanted = list({each: None for change in changes for each in (*change.ids, *change.former)})
+    async def _owners(self, changes: list[Change]) -> tuple[dict[Identifier, str], list[Change]]:
+        """Whose each identifier is, merges followed, and the changes without what was erased."""
+        wanted = list({each: None for change in changes for each in names(change)})
         values = await self.reader.get_many([keys.identifier(*each) for each in wanted])
         owners = {
             each: raw.decode() for each, raw in zip(wanted, values, strict=True) if raw is not None
         }
         buried = await self.buried(wanted)
+        if buried:
+            pairs = [pair for change in changes for pair in renamed(change).items()]
+            moved = {old: new for old, new in pairs if old in buried and new not in buried}
+            await marked_anew(self.links, self._tombstones, moved)
+            owners = {each: pid for each, pid in owners.items() if each not in buried}
+            changes = permitted(changes, buried, owners.keys())
         if owners:
             ends = await followed(self.links, set(owners.values()))
             owners = {each: ends[pid] for each, pid in owners.items()}
-        erased = set()
-        if buried:
-            erased = {
-                place
-                for place, change in enumerate(changes)
-                if buried.intersection((*change.ids, *change.former))
-            }
-        return owners, erased
+        return owners, changes
 
     async def _settle(self, owners: dict[Identifier, str], states: dict[str, Person]) -> None:
         """See to identifiers that were taken for people who do not list them.
@@ -202,8 +211,8 @@ class Writer:
         self._erasures = erasures
 
     async def _count_erasures(self) -> int:
-        (count,) = await self.links.bulk([("HLEN", keys.FORGOTTEN)])
-        return int(count)
+        (count,) = await self.links.bulk([("GET", keys.ERASURES)])
+        return int(count or 0)
 
     async def _states(self, people: list[Person]) -> list[Person]:
         """Read into each what the store has of them."""
@@ -228,20 +237,22 @@ class Writer:
         `renew`: the people were heard of, so their identifiers are theirs for longer."""
         if not people:
             return []
+        before = [person.profile for person in people]
         for person in people:
-            person.profile = told_profile(person, now)
+            person.profile = told_profile(person, self.rules, now)
         lives = fresh([grown(person) for person in people], self.retention.records, now)
         profiles = [person.profile for person in people]
         profiles = derived(profiles, lives, self.segments, self.advertisers, now)
         ready = []
-        for person, profile, records in zip(people, profiles, lives, strict=True):
-            until = last_heard(profile, _last_time(records), now) + self.retention.profile
-            written.objected += profile.opted_out or profile.withdrawn > 0
+        for person, was, profile, records in zip(people, before, profiles, lives, strict=True):
+            until = self._until(profile, records, now)
+            written.objected += silence(profile) > 0
             if until > now:
-                ready.append(_Ready(person, profile, records, until))
+                ready.append(_Ready(person, was, profile, records, until))
             else:
                 written.outdated += 1
-        lost = await self._claim(ready, now) if renew else set()
+        lost = await self._claim([each for each in ready if each.person.is_new], now)
+        await self._tell([(each.person.pid, each.profile) for each in ready if each.turns])
         if self._on_sale is not None:
             await self._sell(ready)
         going = [each for each in ready if each.person.pid not in lost]
@@ -251,19 +262,35 @@ class Writer:
                 _count(each, written)
             else:
                 lost.add(each.person.pid)
-        await self._follow_up([each for each in going if each.person.pid not in lost], now)
+        await self._follow_up([each for each in going if each.person.pid not in lost], now, renew)
         return [
             change for each in ready if each.person.pid in lost for change in each.person.changes
         ]
 
+    def _until(self, profile: Profile, records: bytes, now: int) -> int:
+        """When these are forgotten by themselves, seconds since the epoch."""
+        heard = last_heard(profile, _last_time(records), now)
+        kept = self.retention
+        return heard + (kept.objection if silence(profile) else kept.profile)
+
+    async def _tell(self, silenced: Sequence[tuple[str, Profile]]) -> None:
+        """Tell of those who object, before it is written: a crash in between tells of them again,
+        and what is forgotten twice is forgotten."""
+        if silenced and self._on_silence is not None:
+            await self._on_silence(silenced)
+
     async def _claim(self, ready: list["_Ready"], now: int) -> set[str]:
-        """Take the identifiers; the ids of new people of whom one is somebody else's by now."""
+        """Take the identifiers; the ids of new people of whom one is somebody else's by now.
+
+        People we know take theirs after they were written: whoever erases them in between leaves no
+        name that they do not list.
+        """
         commands: list[Command] = []
         takers: list[Person] = []
         for each in ready:
             person, until = each.person, each.until
             for identifier in person.identifiers:
-                life = now + self.retention.of(identifier[0])
+                life = until if silence(each.profile) else now + self.retention.of(identifier[0])
                 words: Command = ("SET", keys.identifier(*identifier), person.pid)
                 words += ("NX", "GET") if person.is_new else ()
                 commands.append((*words, "EXAT", min(life, until)))
@@ -278,22 +305,29 @@ class Writer:
     def _put(self, ready: "_Ready") -> "asyncio.Future[object]":
         """Write one person; the answer is 1 unless somebody else did meanwhile."""
         person = ready.person
-        pid = person.pid
         ready.profile_bytes = encode_profile(ready.profile)
-        return self.scripts.run(
-            "person",
-            (keys.profile(pid), keys.activity(pid), keys.identifiers(pid), keys.alias(pid)),
-            (
-                person.read,
-                ready.until,
-                ready.profile_bytes,
-                ready.records,
-                _encoder.encode(person.identifiers),
-            ),
+        return put(
+            self.scripts,
+            person.pid,
+            person.read,
+            ready.until,
+            ready.profile_bytes,
+            ready.records,
+            person.identifiers,
+            ready.profile.opted_out,
         )
 
-    async def _follow_up(self, ready: list["_Ready"], now: int) -> None:
-        """What comes after a person was written: contacts to the ledger, old names away."""
+    async def _follow_up(self, ready: list["_Ready"], now: int, renew: bool) -> None:
+        """What comes after people were written: their names, contacts to the ledger, old names
+        away."""
+        if renew:
+            await self._claim([each for each in ready if not each.person.is_new], now)
+        silent = [each.person for each in ready if silence(each.profile)]
+        await hold(
+            self.links,
+            [(person.pid, person.identifiers) for person in silent],
+            self.retention.objection,
+        )
         contacts = [
             (each.person.pid, [record for one in each.person.changes for record in one.contacts])
             for each in ready
@@ -320,10 +354,29 @@ class _Ready(Struct):
     """One person, derived and not written yet."""
 
     person: Person
+    was: Profile
+    """The profile that was read."""
     profile: Profile
     records: bytes
     until: int
     profile_bytes: bytes = b""
+
+    @property
+    def turns(self) -> bool:
+        """Whether somebody we knew objects, or withdrew, who had not."""
+        return not self.person.is_new and silence(self.profile) > silence(self.was)
+
+
+def _silenced(
+    merges: Sequence[tuple[str, str]], said: Mapping[str, Profile]
+) -> list[tuple[str, Profile]]:
+    """Those who had not objected, or withdrawn, and are joined with somebody who has."""
+    strictest, found = dict(said), []
+    for pair in merges:
+        profile = max((strictest[pid] for pid in pair), key=silence)
+        found += [(pid, profile) for pid in pair if silence(profile) > silence(strictest[pid])]
+        strictest[pair[0]] = profile
+    return found
 
 
 def _is_others(identifier: Identifier, person: Person) -> bool:

@@ -2,7 +2,8 @@
 
 `<directory>/forgotten.jsonl` holds the mark of a person and until when what the log says of them is
 forgotten: for good, where they were erased or objected to profiling; until a moment, where they
-came back after it. The last line about a mark counts. Lines are added, so that a reader takes up
+came back after it. The last line about a mark counts, and none is added that says less than the one
+before, but where the person allowed it again. Lines are added, so that a reader takes up
 what is new between two lines of the log, and go in one step when all that the log could say of them
 is gone too (`prune`).
 
@@ -41,6 +42,7 @@ FORGOTTEN_FIELDS: Mapping[str, Any] = {
     "intrusiveness": 0.0,
     "consent": False,
     "train": False,
+    "measure": False,
     "group": "",
     "extra": {},
     "page": 0,
@@ -123,30 +125,47 @@ class Forgotten:
         if until is None:
             if len(self._known) >= MOST_CACHED:
                 self._known.clear()
-            marks = self._marks().of_person(person)
-            until = max((self._until.get(mark, -math.inf) for mark in marks), default=-math.inf)
-            self._known[person] = until
+            until = self._known[person] = self._until_of(person)
         return at < until
 
-    def add(self, people: Iterable[str], until: float | None = None) -> None:
-        """Forget these people, on the disk before it returns. Raises `OSError`."""
-        self.add_marks({self._marks().of_person(person)[0]: until for person in people})
+    def _until_of(self, person: str) -> float:
+        marks = self._marks().of_person(person)
+        return max((self._until.get(mark, -math.inf) for mark in marks), default=-math.inf)
+
+    def add(
+        self, people: Iterable[str], until: float | None = None, *, lower: bool = False
+    ) -> list[str]:
+        """Forget these people, on the disk before it returns; of whom that was noted. What is
+        forgotten until later stays so, unless `lower` says that they allowed it again themselves.
+
+        Raises `OSError`.
+        """
+        most = math.inf if until is None else until
+        with self._alone():
+            self.refresh()
+            noted = [each for each in people if lower or self._until_of(each) <= most]
+            self._append({self._marks().of_person(each)[0]: until for each in noted})
+        self.refresh()
+        return noted
 
     def add_marks(self, marks: Mapping[str, float | None]) -> None:
-        """The same for marks, such as other hosts made."""
+        """The same for marks, just as other hosts noted them."""
+        with self._alone():
+            self._append(marks)
+        self.refresh()
+
+    def _append(self, marks: Mapping[str, float | None]) -> None:
         at = self._wall()
         lines = b"".join(
             _encoder.encode(Entry(mark, until, at)) + b"\n" for mark, until in marks.items()
         )
-        with self._alone():
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
-            try:
-                torn = os.fstat(fd).st_size and os.pread(fd, 1, os.fstat(fd).st_size - 1) != b"\n"
-                os.write(fd, b"\n" * bool(torn) + lines)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-        self.refresh()
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
+        try:
+            torn = os.fstat(fd).st_size and os.pread(fd, 1, os.fstat(fd).st_size - 1) != b"\n"
+            os.write(fd, b"\n" * bool(torn) + lines)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
     def prune(self, keep_seconds: float) -> int:
         """Take off the list what was added longer ago: no line of the log is as old any more. How

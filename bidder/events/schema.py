@@ -136,6 +136,9 @@ class Notice(Event, frozen=True):
     """The day the bid belongs to in the campaign's zone, YYYY-MM-DD."""
     page: int = 0
     """Hash of the page view, as in the ledger."""
+    measure: bool = False
+    """Clicks and sales may be attributed to the person (`Permission.measure`); without it `person`
+    is for caps alone."""
 
 
 class WinEvent(Notice, frozen=True, tag="win"):

@@ -50,7 +50,7 @@ class Applier:
         self._scripts = scripts
         self._metrics = cells
         self._ledger_seconds = ledger_seconds
-        self._billing_seconds = billing_seconds
+        self.billing_seconds = billing_seconds
         self._on_refused = on_refused
 
     async def apply(self, events: Iterable[AnyEvent], now: float) -> None:
@@ -120,7 +120,7 @@ class Applier:
         return outcome
 
     async def _await_billing(self, event: ImpressionEvent, now: int) -> str:
-        due = int(event.time) + self._billing_seconds.get(event.exchange, 3600)
+        due = int(event.time) + self.billing_seconds.get(event.exchange, 3600)
         return await money.await_billing(
             self._scripts, event.ids[1], ids.from_text(event.bid_id), due,
             encode(inferred_billing(event)), _hold(event), now,
@@ -154,6 +154,7 @@ class Applier:
             line_item=line_item,
             creative=creative,
             page=event.page,
+            measured=event.measure,
             hold=min(max(time - int(event.bid_time), 0), MAX_HOLD_SECONDS),
             bid_key=ids.bid_key(ids.from_text(event.bid_id)),
         )

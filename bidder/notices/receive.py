@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from typing import Any, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bidder import ids
 from bidder.events.schema import (
@@ -25,6 +26,7 @@ from bidder.money import impression_cost, to_micros
 from bidder.notices.tokens import Audience, InvalidToken, Sealed, Tokens
 from bidder.openrtb.prices import UnusablePrice, read_price
 from bidder.orders import Orders
+from bidder.privacy import Rules, permission_from_query
 
 Kind = Literal["win", "loss", "billing", "impression", "click", "conversion"]
 
@@ -40,6 +42,8 @@ LIVES: Mapping[Kind, int] = {
 }
 """Seconds after the bid in which a notice counts. A click may come from a tab left open, and its
 conversion as long after it as the longest attribution window."""
+ROUNDING_MICROS = 5_000
+"""A price this much above our bid, half a cent of a CPM, is our bid, rounded by the exchange."""
 MAX_SALE = 10_000_000
 """In currency units: a sale above this is a mistake."""
 
@@ -55,28 +59,34 @@ class Rejected(Exception):
 
 
 class Desk(Struct, frozen=True):
-    """What is needed to read a notice: keys, exchanges and names by 32-bit id."""
+    """What is needed to read a notice: keys, exchanges and names by 32-bit id, what we may do."""
 
     tokens: Tokens
     exchanges: Mapping[int, Exchange]
     names: Mapping[int, str]
     orders: Orders
+    rules: Rules
 
 
-def receive(kind: Kind, query: Mapping[str, str], desk: Desk, now: float) -> Notice:
-    """The event behind a notice. Raises `Rejected` if it counts nothing."""
+def receive(
+    kind: Kind, query: Mapping[str, str], desk: Desk, now: float, *, gpc: bool = False
+) -> Notice:
+    """The event behind a notice. `gpc` is the header `Sec-GPC`.
+
+    Raises `Rejected` if it counts nothing.
+    """
     if kind == "conversion":
-        return _conversion(query, desk, now)
+        return _conversion(query, desk, now, gpc)
     browser = kind in ("impression", "click")
     sealed = _open(desk, query.get("t", ""), Audience.BROWSER if browser else Audience.EXCHANGE)
     _check_life(kind, sealed, now)
     if kind == "click":
         click_id = desk.tokens.seal(sealed, Audience.CLICK) if sealed.measure else ""
         return ClickEvent(**_common(sealed, desk, now), click_id=click_id)
+    common = _common(sealed, desk, now)
     exchange = desk.exchanges.get(sealed.exchange)
     if exchange is None:
-        raise Rejected("unknown_exchange", sealed)
-    common = _common(sealed, desk, now)
+        return _of_one_gone(kind, query, common)
     if kind == "loss":
         return LossEvent(
             **common,
@@ -96,6 +106,18 @@ def receive(kind: Kind, query: Mapping[str, str], desk: Desk, now: float) -> Not
     return ImpressionEvent(**common, bills=True, price_cpm_micros=price, cost_micros=cost)
 
 
+def _of_one_gone(kind: Kind, query: Mapping[str, str], common: dict[str, Any]) -> Notice:
+    """A notice of an exchange that has no profile any more: nobody can read its prices, so what it
+    bills costs our bid."""
+    if kind == "loss":
+        reason = _small_number(query.get("r", ""))
+        return LossEvent(**common, reason=reason, minimum_to_win_cpm_micros=0)
+    if kind == "win":
+        return WinEvent(**common)
+    impression = ImpressionEvent(**common)
+    return impression if kind == "impression" else inferred_billing(impression)
+
+
 def inferred_billing(impression: ImpressionEvent) -> BillingEvent:
     """What an impression costs whose billing notice never came: our bid."""
     fields = {name: getattr(impression, name) for name in Notice.__struct_fields__}
@@ -105,8 +127,11 @@ def inferred_billing(impression: ImpressionEvent) -> BillingEvent:
     )
 
 
-def _conversion(query: Mapping[str, str], desk: Desk, now: float) -> ConversionEvent:
-    """A sale reported with the click id that the landing page was given."""
+def _conversion(query: Mapping[str, str], desk: Desk, now: float, gpc: bool) -> ConversionEvent:
+    """A sale reported with the click id that the landing page was given.
+
+    It is the campaign's in any case, and the person's where the landing page says that it may be.
+    """
     sealed = _open(desk, query.get("cid", ""), Audience.CLICK)
     _check_life("conversion", sealed, now)
     try:
@@ -115,6 +140,8 @@ def _conversion(query: Mapping[str, str], desk: Desk, now: float) -> ConversionE
         raise Rejected("malformed", sealed) from None
     if not 0 <= value <= MAX_SALE:
         raise Rejected("malformed", sealed)
+    if not permission_from_query(query, desk.rules, now, gpc=gpc).measure:
+        sealed = replace(sealed, person="", measure=False)
     return ConversionEvent(
         **_common(sealed, desk, now),
         order=desk.orders.text(query.get("order", ""), sealed.advertiser),
@@ -143,9 +170,9 @@ def _price(text: str, exchange: Exchange, sealed: Sealed) -> int:
         price = read_price(text, exchange.price)
     except UnusablePrice as error:
         raise Rejected(f"price_{error.kind}", sealed) from None
-    if price > sealed.bid_cpm_micros:
+    if price > sealed.bid_cpm_micros + ROUNDING_MICROS:
         raise Rejected("price_above_bid", sealed)
-    return price
+    return min(price, sealed.bid_cpm_micros)
 
 
 def _price_or_zero(text: str, exchange: Exchange) -> int:
@@ -182,6 +209,7 @@ def _common(sealed: Sealed, desk: Desk, now: float) -> dict[str, Any]:
         "hold_until": float(made + sealed.hold_seconds),
         "day": (EPOCH + timedelta(days=sealed.day)).isoformat(),
         "page": sealed.page,
+        "measure": sealed.measure,
     }
 
 

@@ -65,7 +65,7 @@ class Sealed(Struct, frozen=True):
     test: bool = False
     """Counts nothing (`test=1`)."""
     measure: bool = False
-    """Clicks and conversions may be tied to the person (`Permission.measure`)."""
+    """Clicks and sales may be attributed to the person (`Permission.measure`)."""
     url: str = ""
     """Where a click leads: in browser tokens, and in exchange tokens where a win notice is answered
     with the markup. Never in click tokens."""

@@ -4,7 +4,7 @@ A tombstone is a key made of the keyed hash of one identifier, whose value is wh
 It says nothing of who it was, and with which others they were erased.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bidder.people.identity import Identifier
 from bidder.store import keys
@@ -38,3 +38,21 @@ def buried(
         ("SET", keys.tombstone(tombstones.of_identifier(*each)[0]), now, "EX", ttl_seconds)
         for each in identifiers
     ]
+
+
+async def marked_anew(
+    links: Links, tombstones: Tombstones, names: Mapping[Identifier, Identifier]
+) -> None:
+    """Give each identifier in `names`, erased under another key, the tombstone of that one: they
+    end together, and the other key may be dropped after."""
+    marks = [(mark, new) for old, new in names.items() for mark in tombstones.of_identifier(*old)]
+    asked = [(keys.tombstone(mark), new) for mark, new in marks]
+    times = await links.bulk([("GET", key) for key, _ in asked])
+    ends = await links.bulk([("EXPIRETIME", key) for key, _ in asked])
+    await links.bulk(
+        [
+            ("SET", keys.tombstone(tombstones.of_identifier(*new)[0]), at, "EXAT", end)
+            for (_, new), at, end in zip(asked, times, ends, strict=True)
+            if at is not None and end > 0
+        ]
+    )

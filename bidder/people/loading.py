@@ -1,28 +1,32 @@
 """How do people get into the store from a file?
 
 A load is an upsert: a person is found by any identifier of the line and keeps their id, ledger and
-identifiers; the profile is replaced. What a person told us is kept: a load never lifts an
-objection, a withdrawal or a wish, and brings no identifier back that was erased. Loading the same
-file twice changes nothing but the TTLs. Identifiers that belong to somebody else stay theirs, and
-are reported: merging people, with their ledgers, is for `bidder.crm`. Run one load at a time.
+identifiers; the profile is replaced, over nothing that came in between. What a person told us is
+kept: a load never lifts an objection, a withdrawal or a wish, and brings no identifier back that
+was erased. Loading the same file twice changes nothing but the TTLs. Identifiers that belong to
+somebody else stay theirs, and are reported: merging people, with their ledgers, is for
+`bidder.crm`. Run one load at a time.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence, Set
 from itertools import islice
 from random import Random
-from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from bidder.ids import new_person_id
 from bidder.people.erasure import erased
+from bidder.people.holding import put, silence
 from bidder.people.identity import Identifier
 from bidder.people.reading import decode_profile, encode_profile
 from bidder.people.records import MAX_IDENTIFIERS, BadRecord, Record, parse
 from bidder.person import Profile, kept
 from bidder.store import keys
+from bidder.store.breaker import StoreUnavailable
+from bidder.store.coalesce import Scripts
+from bidder.store.digest import digest
 from bidder.store.link import Command
 from bidder.store.links import Links
 from bidder.tombstones import Tombstones
@@ -31,9 +35,14 @@ TTL_SECONDS = 396 * 86400
 """13 months: what the CNIL recommends for the life of an advertising identifier."""
 BATCH = 2000
 """Lines per round trip."""
+ATTEMPTS = 60
+"""Each time, all whom nobody else writes at the same moment get through."""
+_Line = tuple[int, Record]
+Silence = Callable[[Sequence[tuple[str, Profile]]], Awaitable[None]]
+"""Gets people we knew who object from now on, or withdrew, each with a profile that says which."""
 
-_encoder = msgspec.msgpack.Encoder()
 _identifiers = msgspec.msgpack.Decoder(list[Identifier])
+_ABSENT = digest((None, None, None))
 
 
 class Loaded(Struct):
@@ -49,10 +58,15 @@ class Loaded(Struct):
 
 
 class _Known(Struct):
-    """A person as the store has them before the batch."""
+    """A person as the store has them before the batch. `read` is the digest of that."""
 
     profile: Profile
     identifiers: list[Identifier]
+    records: bytes
+    read: str
+    was: Profile
+    is_new: bool = False
+    lines: list[_Line] = []
 
 
 async def load(
@@ -64,6 +78,7 @@ async def load(
     ttl_seconds: int = TTL_SECONDS,
     tombstones: Tombstones | None = None,
     report: Callable[[int, str], None] = lambda line, reason: None,
+    on_silence: Silence | None = None,
 ) -> Loaded:
     """Load JSON Lines (see `bidder.people.records`); empty lines are skipped.
 
@@ -73,13 +88,14 @@ async def load(
     need patience (some seconds) for batches.
     """
     loaded = Loaded()
-    writing: asyncio.Task[list[Any]] | None = None
+    writing: asyncio.Task[None] | None = None
     try:
         for records in _batches(lines, now, loaded, report):  # parsed while the store still writes
             if writing is not None:
                 await writing
-            batch = _Batch(links, records, loaded, report, random, ttl_seconds, tombstones)
-            writing = asyncio.create_task(links.bulk(await batch.commands()))
+            until = int(now) + ttl_seconds
+            batch = _Batch(links, loaded, report, random, until, tombstones, on_silence)
+            writing = asyncio.create_task(batch.write(records))
             await asyncio.sleep(0)  # let them be sent
     finally:
         if writing is not None:
@@ -89,7 +105,7 @@ async def load(
 
 def _batches(
     lines: Iterable[bytes], now: float, loaded: Loaded, report: Callable[[int, str], None]
-) -> Iterator[list[tuple[int, Record]]]:
+) -> Iterator[list[_Line]]:
     numbered = enumerate(lines, 1)
     while some := list(islice(numbered, BATCH)):
         batch = []
@@ -110,50 +126,55 @@ class _Batch:
     def __init__(
         self,
         links: Links,
-        records: list[tuple[int, Record]],
         loaded: Loaded,
         report: Callable[[int, str], None],
         random: Random,
-        ttl_seconds: int,
+        until: int,
         tombstones: Tombstones | None,
+        on_silence: Silence | None,
     ) -> None:
         self._links = links
-        self._records = records
+        self._scripts = Scripts(links)
         self._loaded = loaded
         self._report = report
         self._random = random
-        self._ttl = ttl_seconds
+        self._until = until
         self._tombstones = tombstones
+        self._on_silence = on_silence
         self._erased: Set[Identifier] = frozenset()
         self._owner: dict[Identifier, str] = {}
         self._known: dict[str, _Known] = {}
-        self._touched: dict[str, None] = {}
 
-    async def commands(self) -> list[Command]:
-        """What to write, after reading what there is."""
-        await self._find_owners()
-        for number, record in self._records:
-            self._upsert(number, record)
-        return self._writes()
+    async def write(self, lines: list[_Line]) -> None:
+        """Write these; whom somebody else wrote in between is read again."""
+        for _ in range(ATTEMPTS):
+            if not lines:
+                return
+            await self._find_owners(lines)
+            for number, record in lines:
+                self._upsert(number, record)
+            lines = await self._put()
+        raise StoreUnavailable(f"{len(lines)} people are being written by others all the time")
 
-    async def _find_owners(self) -> None:
+    async def _find_owners(self, lines: list[_Line]) -> None:
         """Read who the identifiers stand for, aliases followed, and what is known of them."""
-        wanted = list({each: None for _, record in self._records for each in record.ids})
+        wanted = list({each: None for _, record in lines for each in record.ids})
         if self._tombstones is not None:
             self._erased = (await erased(self._links, self._tombstones, wanted)).keys()
         found = await self._links.bulk([("GET", keys.identifier(*each)) for each in wanted])
-        for each, raw in zip(wanted, found, strict=True):
-            if raw is not None:
-                self._owner[each] = raw.decode()
+        self._owner = {
+            each: raw.decode() for each, raw in zip(wanted, found, strict=True) if raw is not None
+        }
         now_called = await followed(self._links, set(self._owner.values()))
         self._owner = {each: now_called[person] for each, person in self._owner.items()}
-        people = list(dict.fromkeys(self._owner.values()))
-        commands: list[Command] = [
-            ("MGET", keys.profile(person), keys.identifiers(person)) for person in people
-        ]
+        people, self._known = list(dict.fromkeys(self._owner.values())), {}
+        names = (keys.profile, keys.activity, keys.identifiers)
+        commands: list[Command] = [("MGET", *[name(person) for name in names]) for person in people]
         replies = await self._links.bulk(commands)
-        for person, (profile, identifiers) in zip(people, replies, strict=True):
-            self._known[person] = _Known(decode_profile(profile), decode_identifiers(identifiers))
+        for person, read in zip(people, replies, strict=True):
+            profile, names_read = decode_profile(read[0]), decode_identifiers(read[2])
+            known = _Known(profile, names_read, read[1] or b"", digest(read), profile)
+            self._known[person] = known
 
     def _upsert(self, number: int, record: Record) -> None:
         names = [each for each in record.ids if each not in self._erased]
@@ -164,14 +185,12 @@ class _Batch:
         person = next((self._owner[each] for each in names if each in self._owner), None)
         if person is None:
             person = new_person_id(self._random)
-            self._known[person] = _Known(record.profile, [])
-            self._loaded.new += 1
+            self._known[person] = _Known(record.profile, [], b"", _ABSENT, Profile(), is_new=True)
         known = self._known[person]
         known.profile = kept(record.profile, known.profile)
         for each in names:
             self._take(number, person, known, each)
-        self._touched[person] = None
-        self._loaded.people += 1
+        known.lines = [*known.lines, (number, record)]
 
     def _take(self, number: int, person: str, known: _Known, identifier: Identifier) -> None:
         owner = self._owner.get(identifier, person)
@@ -190,17 +209,43 @@ class _Batch:
         self._loaded.kept_apart += 1
         self._report(number, why)
 
-    def _writes(self) -> list[Command]:
-        commands: list[Command] = []
-        for person in self._touched:
-            known = self._known[person]
-            values: list[tuple[str, bytes]] = [
-                (keys.profile(person), encode_profile(known.profile)),
-                (keys.identifiers(person), _encoder.encode(known.identifiers)),
+    async def _put(self) -> list[_Line]:
+        """Write the people, then their names; the lines of those whom others wrote come back."""
+        touched = {person: known for person, known in self._known.items() if known.lines}
+        silenced = [
+            (person, known.profile)
+            for person, known in touched.items()
+            if not known.is_new and silence(known.profile) > silence(known.was)
+        ]
+        if silenced and self._on_silence is not None:  # first: a crash tells of them again
+            await self._on_silence(silenced)
+        answers = [
+            put(
+                self._scripts,
+                person,
+                known.read,
+                self._until,
+                encode_profile(known.profile),
+                b"" if silence(known.profile) else known.records,
+                known.identifiers,
+                known.profile.opted_out,
+            )
+            for person, known in touched.items()
+        ]
+        names: list[Command] = []
+        lost: list[_Line] = []
+        for (person, known), answer in zip(touched.items(), answers, strict=True):
+            if await answer != 1:
+                lost += known.lines
+                continue
+            self._loaded.people += len(known.lines)
+            self._loaded.new += known.is_new
+            names += [
+                ("SET", keys.identifier(*each), person, "EXAT", self._until)
+                for each in known.identifiers
             ]
-            values += [(keys.identifier(*each), person.encode()) for each in known.identifiers]
-            commands += [("SET", key, value, "EX", self._ttl) for key, value in values]
-        return commands
+        await self._links.bulk(names)
+        return lost
 
 
 async def followed(links: Links, people: set[str], hops: int = 4) -> dict[str, str]:

@@ -7,6 +7,9 @@ the sections in that order.
 Of the US sections, those in force (`gpp_sid`) count. One that is said to be in force but is absent,
 cannot be read, or is of a kind we do not know, counts as an opt-out: it may say no. Where nothing
 is said to be in force, every US section that can be read counts.
+
+A known child for whom consent was asked and not given (``KnownChildSensitiveDataConsents``) is an
+opt-out as well: for minors these laws want an opt-in.
 """
 
 from collections.abc import Mapping
@@ -35,36 +38,41 @@ _LONGEST_CODE = 16
 
 
 class _Layout(Struct, frozen=True):
-    """Where the core segment of a US section keeps its opt-outs, of two bits each."""
+    """Where the core segment of a US section keeps what may forbid, in fields of two bits each."""
 
     name: str
     opt_outs: tuple[int, ...]
     """First bits of: sale, sharing, targeted advertising, as far as the section has them."""
+    children: range
+    """First bits of the consents for known children, by age and activity."""
     bits: int
-    """Of the whole core segment of version 1; later versions only add."""
-    max_version: int = 1
+    """Of the whole core segment."""
 
 
-_LAYOUTS = {
-    7: _Layout("usnat", (18, 20, 22), 60, 2),
-    8: _Layout("usca", (12, 14), 46),
-    9: _Layout("usva", (12, 14), 40),
-    10: _Layout("usco", (12, 14), 38),
-    11: _Layout("usut", (14, 16), 42),
-    12: _Layout("usct", (12, 14), 44),
-    13: _Layout("usfl", (12, 14), 46),
-    14: _Layout("usmt", (12, 14), 46),
-    15: _Layout("usor", (12, 14), 52),
-    16: _Layout("ustx", (12, 14), 42),
-    17: _Layout("usde", (12, 14), 52),
-    18: _Layout("usia", (14, 16), 42),
-    19: _Layout("usne", (12, 14), 42),
-    20: _Layout("usnh", (12, 14), 46),
-    21: _Layout("usnj", (12, 14), 54),
-    22: _Layout("ustn", (12, 14), 42),
-    23: _Layout("usmn", (12, 14), 42),
+_LAYOUTS: Mapping[int, tuple[_Layout, ...]] = {
+    7: (
+        _Layout("usnat", (18, 20, 22), range(48, 52, 2), 60),
+        _Layout("usnat", (18, 20, 22), range(56, 62, 2), 70),
+    ),
+    8: (_Layout("usca", (12, 14), range(34, 38, 2), 46),),
+    9: (_Layout("usva", (12, 14), range(32, 34, 2), 40),),
+    10: (_Layout("usco", (12, 14), range(30, 32, 2), 38),),
+    11: (_Layout("usut", (14, 16), range(34, 36, 2), 42),),
+    12: (_Layout("usct", (12, 14), range(32, 38, 2), 44),),
+    13: (_Layout("usfl", (12, 14), range(32, 38, 2), 46),),
+    14: (_Layout("usmt", (12, 14), range(32, 38, 2), 46),),
+    15: (_Layout("usor", (12, 14), range(38, 44, 2), 52),),
+    16: (_Layout("ustx", (12, 14), range(32, 34, 2), 42),),
+    17: (_Layout("usde", (12, 14), range(34, 44, 2), 52),),
+    18: (_Layout("usia", (14, 16), range(34, 36, 2), 42),),
+    19: (_Layout("usne", (12, 14), range(32, 34, 2), 42),),
+    20: (_Layout("usnh", (12, 14), range(32, 38, 2), 46),),
+    21: (_Layout("usnj", (12, 14), range(36, 46, 2), 54),),
+    22: (_Layout("ustn", (12, 14), range(32, 34, 2), 42),),
+    23: (_Layout("usmn", (12, 14), range(32, 34, 2), 42),),
 }
-"""By section id. 24-27 (Maryland and later) have a layout of their own and are not read."""
+"""By section id, one for each version. 24-27 (Maryland and later) are laid out in another way and
+are not read."""
 
 
 def decode(text: str) -> dict[int, str]:
@@ -115,19 +123,22 @@ def _section_opt_out(number: int, section: str) -> OptOut:
     """Raises `KeyError` for a section of unknown layout, `InvalidConsent` for an unreadable one."""
     if number == US_PRIVACY:
         return "us-privacy" if us_privacy.opted_out(section) else ""
-    layout = _LAYOUTS[number]
+    layouts = _LAYOUTS[number]
     core, *others = section.split(".")
     bits = Bits(core)
     version = bits.read(6)
-    if not 0 < version <= layout.max_version:
-        raise InvalidConsent(f"{layout.name} of version {version}")
+    if not 0 < version <= len(layouts):
+        raise InvalidConsent(f"{layouts[0].name} of version {version}")
+    layout = layouts[version - 1]
     rest = bits.read(layout.bits - 6)
-    # 0 does not apply, 1 opted out, 2 did not opt out
-    answers = {rest >> (layout.bits - start - 2) & 3 for start in layout.opt_outs}
+    # 0 does not apply, 1 opted out or no consent, 2 did not opt out or consent
+    answers = {rest >> (layout.bits - at - 2) & 3 for at in (*layout.opt_outs, *layout.children)}
+    if 1 in answers:
+        return "gpp"
     if 3 in answers:
-        raise InvalidConsent(f"{layout.name} with an undefined opt-out")
+        raise InvalidConsent(f"{layout.name} with an undefined answer")
     controls = [_global_privacy_control(Bits(other)) for other in others]
-    return "gpp" if 1 in answers else "gpc" if any(controls) else ""
+    return "gpc" if any(controls) else ""
 
 
 def _global_privacy_control(bits: Bits) -> bool:

@@ -3,8 +3,8 @@
 Everything a request says (TCF, GPP, US Privacy, GPC, LMT, DNT, COPPA) becomes one `Permission`.
 Later stages ask it and never look at the signals again. The strictest signal wins:
 
-- COPPA, `lmt`, `dnt`, GPC and any US opt-out permit nothing at all. Capping and measuring need to
-  know the person as much as targeting does, so they fall too.
+- COPPA, `lmt`, `dnt`, GPC and any US opt-out, or consent refused for a known child, permit nothing
+  at all. Capping and measuring need to know the person as much as targeting does, so they fall too.
 - Where the GDPR applies, each permission needs its purposes (TCF), one by one. It applies if
   `gdpr` is not 0, or GPP section 2 is in force; with `gdpr` absent, in `GDPR_COUNTRIES` and where
   the country is unknown.

@@ -5,6 +5,7 @@ A worker that sees the end of it has lost its supervisor, and drains.
 
 import asyncio
 from collections.abc import AsyncIterator
+from logging import getLogger
 from socket import socket
 from typing import Generic, TypeVar
 
@@ -46,6 +47,7 @@ FromSupervisor = Reload | Drain
 
 T = TypeVar("T")
 _encoder = msgspec.json.Encoder()
+_logger = getLogger(__name__)
 
 
 class Channel(Generic[T]):
@@ -77,15 +79,21 @@ class Channel(Generic[T]):
             return
 
     async def messages(self) -> AsyncIterator[T]:
-        """What the other side says, until it is gone."""
+        """What the other side says, until it is gone. The last line of one that was killed may be
+        torn; what cannot be read is said and passed over."""
         while True:
             try:
                 line = await self._reader.readline()
             except (ConnectionError, ValueError):
                 return
-            if not line:
+            if not line.endswith(b"\n"):
                 return
-            yield self._decoder.decode(line)
+            try:
+                message = self._decoder.decode(line)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
+                _logger.warning("a line between supervisor and worker cannot be read: %s", problem)
+                continue
+            yield message
 
     def close(self) -> None:
         """Hang up."""

@@ -7,6 +7,7 @@ records drop out by themselves, and merges that a crash left are ended.
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import time
@@ -38,6 +39,10 @@ REFRESH_SECONDS = 86400.0
 REFRESH_AT_ONCE = 100
 REFRESH_PAUSE_SECONDS = 0.02
 BODY_BYTES = 8 << 20
+_KEY_MISSING = (
+    "BIDDER_CRM_KEY lacks a key that was given before: whoever was erased, or objected, when it "
+    "was in use may be taken for somebody new; keep it as long as tombstones last (docs/crm.md)"
+)
 
 
 class Intake:
@@ -56,9 +61,12 @@ class Intake:
         self._inbox, self._refusals = keys.inbox(host), keys.refusals(host)
         self._desk = desk_of(given, links, Scripts(links))
         self._pseudonyms = setup.pseudonyms(given)
-        self._lives = Lives(given.retention.identifier, given.retention.ledger)
+        kept = given.retention
+        self._lives = Lives(kept.identifier, kept.ledger, given.rights.tombstone)
         self._seller = seller
-        self.writer = setup.writer(links, given, segments, advertisers, seller.sold)
+        self.writer = setup.writer(
+            links, given, segments, advertisers, seller.sold, self._desk.silenced
+        )
 
     async def post(self, body: bytes) -> tuple[int, object]:
         """The status and the answer to ``POST /crm/events``. 503: send it all again, later."""
@@ -110,6 +118,18 @@ class Intake:
                             f"{source}:{value}", refusal.consent, refusal.source, "browser"
                         )
             await self._links.bulk([("LTRIM", self._refusals, 1, -1)])
+
+    async def look_for_keys(self) -> None:
+        """Warn where a key is no longer given under whose names somebody may have been erased, or
+        have objected, since less than such wishes last."""
+        now, given = int(time()), self._pseudonyms.marks()
+        with contextlib.suppress(StoreUnavailable):
+            await self._links.bulk([("HSET", keys.CRM_KEYS, mark, now) for mark in given])
+            (flat,) = await self._links.bulk([("HGETALL", keys.CRM_KEYS)])
+            last = {flat[at].decode(): int(flat[at + 1]) for at in range(0, len(flat), 2)}
+            old = now - self._lives.objection
+            if any(at > old for mark, at in last.items() if mark not in given):
+                print(_KEY_MISSING, file=sys.stderr)
 
     async def end_merges(self) -> None:
         """End the merges that were cut off. Raises `StoreUnavailable`."""

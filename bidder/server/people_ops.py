@@ -18,8 +18,8 @@ from msgspec import Raw, Struct
 from bidder import settings
 from bidder.crm.pseudonyms import Pseudonyms
 from bidder.crm.rights import BadPatch, Desk, NotFound, Wish
+from bidder.crm.rights.consent import rules
 from bidder.crm.rights.desk import Lives
-from bidder.privacy import Rules
 from bidder.settings import Settings
 from bidder.store.breaker import StoreUnavailable
 from bidder.store.coalesce import Scripts
@@ -35,6 +35,7 @@ class Asked(Struct):
 
     id: str
     profile: Raw = Raw(b"{}")
+    forget: Raw = Raw(b"[]")
     remove: Raw = Raw(b"[]")
     string: str = ""
     source: str = ""
@@ -56,26 +57,15 @@ def desk_of(given: Settings, links: Links, scripts: Scripts) -> Desk:
     )
 
 
-def rules(given: Settings) -> Rules:
-    """Who we are in the TCF, and what we declared there."""
-    tcf = given.tcf
-    return Rules(
-        vendor_id=tcf.vendor_id,
-        min_policy_version=tcf.min_policy_version,
-        policy_since=tcf.policy_since,
-        disclosed_vendors_since=tcf.disclosed_vendors_since,
-        declared=frozenset(tcf.declared),
-        legitimate_interest=frozenset(tcf.legitimate_interest),
-    )
-
-
 def routes(
     desk: Desk, names: Callable[[], Mapping[int, str]], admits: Callable[[web.Request], bool]
 ) -> list[web.RouteDef]:
     """The calls. `names` of advertisers and ads by id; `admits`: the token is right."""
 
     async def rectify(asked: Asked) -> object:
-        given = msgspec.json.encode({"profile": asked.profile, "remove": asked.remove})
+        given = msgspec.json.encode(
+            {"profile": asked.profile, "forget": asked.forget, "remove": asked.remove}
+        )
         return {"reference": await desk.rectify(asked.id, given, "ops")}
 
     async def erase(asked: Asked) -> object:

@@ -66,7 +66,8 @@ class Router:
         if kind is not None:
             if request.method not in ("GET", "POST", "HEAD"):
                 return path[1:], Answer(405, headers={"Allow": "GET, POST"})
-            return path[1:], await self._tracking.answer(kind, dict(parse_qsl(query)))
+            answer = await self._tracking.answer(kind, dict(parse_qsl(query)), request.headers)
+            return path[1:], answer
         if path in PATHS and self._pages is not None:
             visit = Visit(request.method, path, query, request.headers, request.body)
             return path[1:], await self._pages.answer(visit)

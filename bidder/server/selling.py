@@ -103,6 +103,7 @@ class Seller:
             hold="",
             ids=(item.advertiser.id32, item.campaign, item.id32, creative),
             person=person,
+            measure=True,
             day=day.isoformat(),
             order=order,
             value_micros=value_micros,
@@ -111,7 +112,8 @@ class Seller:
 
 
 def contacts(records: Iterable[Record], advertiser: int) -> list[Contact]:
-    """The clicks and views of one advertiser's ads (its 32-bit id) in a ledger.
+    """The clicks and views of one advertiser's ads (its 32-bit id) in a ledger, as far as they may
+    be measured.
 
     A bid's id begins with its time, which the records tell by how long after it they came; where
     that was too long for the record of a click, the view of the same bid tells it.
@@ -130,4 +132,5 @@ def contacts(records: Iterable[Record], advertiser: int) -> list[Contact]:
         if record.advertiser == advertiser
         and record.channel == Channel.DISPLAY
         and record.kind in (Kind.CLICK, Kind.IMPRESSION)
+        and record.measured
     ]

@@ -5,7 +5,6 @@ then drains; SIGINT drains at once; a second signal ends everything now.
 """
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from bidder.crm.rights.spreading import LATE_SECONDS, spread
 from bidder.events.forgotten import Forgotten
 from bidder.events.log import EventLog, LogUnavailable
 from bidder.events.refused import noting
-from bidder.exchanges.loading import load as load_exchanges
 from bidder.metrics import Metrics
 from bidder.notices.applying import Applier
 from bidder.server import people_ops
@@ -37,9 +35,12 @@ from bidder.server.intake import (
 from bidder.server.loading import (
     CannotLoad,
     hold_seconds,
+    in_service,
     models_identity,
     published,
+    published_exchanges,
     published_names,
+    put_into_service,
 )
 from bidder.server.ops import Outcome, application, bears
 from bidder.server.selling import Seller
@@ -84,7 +85,8 @@ class Supervisor:
         self._store_url = store_url
         self._embedded = embedded
         self._metrics = Metrics()
-        self._workers = Workers(given.workers, config, store_url, given.state_dir, self._metrics)
+        self._workers = Workers(given.workers, store_url, given.state_dir, self._metrics)
+        self._applier: Applier | None = None
         self._intake: Intake | None = None
         self._seller: Seller | None = None
         self._draining = False
@@ -98,19 +100,20 @@ class Supervisor:
 
         Raises `CannotLoad` or `WorkerDied` if it cannot start.
         """
-        settings.keep(self._settings)
-        await self._compile()
+        models_moved = self._model_watcher()
+        await self._compile(self._settings)
         self._metrics.set(metrics.RELOAD_OK, 1)
         self._handle_signals()
         async with AsyncExitStack() as stack:
-            follower = await self._start_following(stack)
-            await self._start_ops(stack)
+            async with self._reloading:  # a reload waits for what has to learn of it
+                follower = await self._start_following(stack)
+                await self._start_ops(stack)
             tasks = [
                 self._often("billing what nobody billed", SWEEP_SECONDS, follower.sweep),
                 self._often(
                     "keeping the log", KEEP_SECONDS, lambda: asyncio.to_thread(follower.keep)
                 ),
-                self._often("watching the models", MODELS_SECONDS, self._model_watcher()),
+                self._often("watching the models", MODELS_SECONDS, models_moved),
                 self._often("reviving the store", REVIVE_SECONDS, self._revive_store),
             ]
             try:
@@ -126,35 +129,36 @@ class Supervisor:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     async def reload(self) -> Outcome:
-        """Check the configuration, then have every worker load it."""
+        """Check the configuration, then have every worker load it. If one cannot, all go back."""
         async with self._reloading:
-            before = self._settings
+            before = in_service(self._settings.state_dir)
             try:
-                wanted = settings.load(self._config)
-                self._settings, waiting = settings.adopted(before, wanted)
-                settings.keep(self._settings)
-                await self._compile()
-                problems = await self._workers.reload()
+                wanted, waiting = settings.adopted(self._settings, settings.load(self._config))
+                await self._compile(wanted)
             except InvalidFile as found:
-                problems = [str(problem) for problem in found.problems]
+                return self._reloaded(Outcome([str(problem) for problem in found.problems]))
             except CannotLoad as problem:
-                problems = [str(problem)]
+                return self._reloaded(Outcome([str(problem)]))
+            problems = await self._workers.reload()
             if problems:
-                self._settings = before
-                settings.keep(before)
+                put_into_service(before)
+                await self._workers.reload()
                 return self._reloaded(Outcome(problems))
+            self._settings = wanted
             await self._adopt()
             return self._reloaded(Outcome(waiting=waiting))
 
-    async def _compile(self) -> None:
-        """Lay the configuration ready for the workers, in a process that takes its memory along.
+    async def _compile(self, given: Settings) -> None:
+        """Put the configuration into service, for the workers to load: in a process that takes its
+        memory along.
 
         Raises `CannotLoad` with what that process says.
         """
         command = [sys.executable, "-m", "bidder", "compile", "--config", str(self._config)]
-        command += ["--state", str(self._settings.state_dir)]
-        compiling = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE)
-        _, said = await compiling.communicate()
+        compiling = await asyncio.create_subprocess_exec(
+            *command, stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        _, said = await compiling.communicate(given.model_dump_json().encode())
         if compiling.returncode:
             raise CannotLoad(said.decode(errors="replace").strip())
 
@@ -209,10 +213,10 @@ class Supervisor:
         events.mkdir(parents=True, exist_ok=True)
         own_log = EventLog(events / "supervisor")
         stack.push_async_callback(own_log.close)
-        exchanges = load_exchanges(self._config / "exchanges", os.environ)
+        lasts = hold_seconds(published_exchanges(self._settings))
         ledger_seconds = self._settings.retention.ledger
-        applier = Applier(
-            Scripts(links), self._metrics, ledger_seconds, hold_seconds(exchanges), noting(events)
+        applier = self._applier = Applier(
+            Scripts(links), self._metrics, ledger_seconds, lasts, noting(events)
         )
         follower = Follower(events, applier, links, own_log, self._metrics, self._settings.log.keep)
         following = asyncio.create_task(follower.follow())
@@ -281,11 +285,12 @@ class Supervisor:
         stack.push_async_callback(log.close)
         catalogue = await asyncio.to_thread(published, self._settings)
         advertisers = {each.id32: each.id for each in catalogue.advertisers}
-        segments = setup.segments(self._config)
+        segments = setup.segments(in_service(self._settings.state_dir))
         self._seller = Seller(catalogue, log)
         intake = self._intake = Intake(
             links, self._settings, host_of(self._settings), segments, advertisers, self._seller
         )
+        await intake.look_for_keys()
         for aim, seconds, what in (
             ("writing visits", POLL_SECONDS, intake.drain),
             ("judging consent", POLL_SECONDS, intake.obey),
@@ -296,13 +301,15 @@ class Supervisor:
         return intake.routes(lambda request: bears(request, token))
 
     async def _adopt(self) -> None:
-        """Let what writes people know of the configuration that was just applied."""
-        if self._intake is None or self._seller is None:
+        """Let what bills and what writes people know of the configuration that was just applied."""
+        if self._applier is None or self._intake is None or self._seller is None:
             return
+        # Of an exchange that is gone, notices may still come.
+        self._applier.billing_seconds |= hold_seconds(published_exchanges(self._settings))
         catalogue = await asyncio.to_thread(published, self._settings)
         self._seller.adopt(catalogue)
         self._intake.writer.advertisers = {each.id32: each.id for each in catalogue.advertisers}
-        self._intake.writer.segments = setup.segments(self._config)
+        self._intake.writer.segments = setup.segments(in_service(self._settings.state_dir))
 
     def _names(self) -> Mapping[int, str]:
         """Advertisers, campaigns and ads by 32-bit id."""

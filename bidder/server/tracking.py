@@ -27,7 +27,7 @@ PIXEL = bytes.fromhex(
 _NO_STORE = {"Cache-Control": "no-store, max-age=0"}
 _PIXEL_HEADERS = {**_NO_STORE, "Content-Type": "image/gif"}
 CLICK_PARAMETER = "cid"
-_FROM_BROWSERS: frozenset[Kind] = frozenset({"impression", "click"})
+_FROM_BROWSERS: frozenset[Kind] = frozenset({"impression", "click", "conversion"})
 NOTICES: Mapping[str, Kind] = {
     "/notice/win": "win",
     "/notice/loss": "loss",
@@ -62,17 +62,20 @@ class Tracking:
         self._forgotten = forgotten
         self._orders = orders
 
-    async def answer(self, kind: Kind, query: Mapping[str, str]) -> Answer:
+    async def answer(
+        self, kind: Kind, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> Answer:
         """The answer to one notice. 503 asks for it again: it could not be logged.
 
         Exchanges send it again; browsers do not, and before a click's answer sits a person. So what
         a browser tells stays in memory until the disk takes it, and a click is redirected anyway.
         """
         serving = self._engine.serving
-        names = serving.catalogue.names
-        desk = Desk(self._tokens, serving.exchanges_by_id, names, self._orders)
+        names, rules = serving.catalogue.names, self._engine.policy.privacy
+        desk = Desk(self._tokens, serving.exchanges_by_id, names, self._orders, rules)
+        gpc = headers.get("Sec-GPC", "").strip() == "1"
         try:
-            event = self._forgotten.anonymous(receive(kind, query, desk, self._wall()))
+            event = self._forgotten.anonymous(receive(kind, query, desk, self._wall(), gpc=gpc))
         except Rejected as rejected:
             self._metrics.inc(metrics.NOTICES, kind, rejected.outcome)
             return self._refused(kind, rejected.sealed)

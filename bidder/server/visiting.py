@@ -50,17 +50,18 @@ class Visiting:
         pseudonyms: Pseudonyms,
         rules: Rules,
         partners: Mapping[str, Partner],
-        advertisers: Callable[[], frozenset[str]],
+        advertisers: Callable[[], Mapping[str, str]],
         login_key: bytes,
         random: Random,
         wall: Callable[[], float],
     ) -> None:
-        """`login_key` is shared with the advertisers' servers. `random` must be a safe one."""
+        """`advertisers`: id -> domain. `login_key` is shared with their servers. `random` must be a
+        safe one."""
         self._links = links
         self._inbox, self._refusals = keys.inbox(host), keys.refusals(host)
         self._pseudonyms = pseudonyms
         self._rules = rules
-        self._partners = partners
+        self.partners = partners
         self._advertisers = advertisers
         self._login_key = login_key
         self._random = random
@@ -96,10 +97,11 @@ class Visiting:
                 self._login_key,
                 self._random,
                 now,
+                headers.get("Referer", ""),
             )
         else:
             exchange = path.removeprefix(SYNC_PATH)
-            partner = self._partners.get(exchange)
+            partner = self.partners.get(exchange)
             if partner is None:
                 return Answer(404)
             told = sync(

@@ -18,7 +18,7 @@ import uvloop
 from bidder import metrics, settings
 from bidder.answering import Answerer
 from bidder.crm import setup
-from bidder.crm.browsers import partners
+from bidder.crm.rights.consent import rules
 from bidder.engine import Engine, Policy
 from bidder.events.forgotten import Forgotten
 from bidder.events.log import EventLog, LogUnavailable
@@ -34,7 +34,7 @@ from bidder.server.intake import host_of
 from bidder.server.loading import CannotLoad
 from bidder.server.pages import Pages
 from bidder.server.pages_session import Seals
-from bidder.server.people_ops import desk_of, rules
+from bidder.server.people_ops import desk_of
 from bidder.server.router import Router
 from bidder.server.tracking import Tracking
 from bidder.server.visiting import FLUSH_SECONDS, Visiting
@@ -71,17 +71,16 @@ class Worker:
     def __init__(
         self,
         index: int,
-        config: Path,
         state: Path,
         store_url: str,
         channel: Channel[FromSupervisor],
     ) -> None:
-        """`state`: the folder with the settings in service."""
+        """`state`: the folder in which stands what serves."""
         self._index = index
-        self._config = config
         self._state = state
         self._channel = channel
-        self._settings = settings.in_service(state)
+        published = loading.in_service(state)
+        self._settings = settings.in_service(published)
         self._metrics = Metrics()
         self._loop = asyncio.get_running_loop()
         self._draining = asyncio.Event()
@@ -110,16 +109,15 @@ class Worker:
         )
         self._forgotten = Forgotten(self._settings.state_dir / "events")
         self._forgotten.refresh()
-        self._start_serving()
+        self._start_serving(published)
 
-    def _start_serving(self) -> None:
-        given, serving = self._settings, loading.serving(self._config, self._settings)
+    def _start_serving(self, published: Path) -> None:
+        given, serving = self._settings, loading.serving(published)
         masters = numbered(settings.token_keys(given.state_dir))
         tokens = Tokens(masters, current=next(iter(masters)))
         answerer = Answerer(tokens, given.base_url)
         holder = f"{self._index}-{SystemRandom().getrandbits(32):08x}"
-        lasts = loading.hold_seconds(serving.exchanges).values()
-        self._books = Books(holder, max(lasts, default=loading.USUAL_EXP_SECONDS))
+        self._books = Books(holder, loading.longest_hold_seconds(serving.exchanges))
         self._pacing = Pacing(self._books)
         self._adopt(serving)
         self._engine = Engine(
@@ -148,19 +146,19 @@ class Worker:
             self._forgotten,
             Orders(settings.order_key(given.state_dir)),
         )
-        self._visiting = self._browsers()
+        self._visiting = self._browsers(published)
         router = Router(endpoint, tracking, self._metrics, self._pages(tokens), self._visiting)
         edge = EDGES[given.listen.edge]
         self._server = edge(router, given.limits, self._metrics, self._clock)
 
-    def _browsers(self) -> Visiting:
+    def _browsers(self, published: Path) -> Visiting:
         return Visiting(
             self._links,
             host_of(self._settings),
             setup.pseudonyms(self._settings),
             policy(self._settings).privacy,
-            partners(self._config / "crm" / "sync.yaml"),
-            lambda: frozenset([each.id for each in self._engine.serving.catalogue.advertisers]),
+            loading.partners(published),
+            lambda: {each.id: each.domain for each in self._engine.serving.catalogue.advertisers},
             settings.login_key(),
             SystemRandom(),
             time.time,
@@ -254,13 +252,16 @@ class Worker:
     async def _reload(self) -> None:
         """Swap in a new `Serving`, or keep the old one and say why."""
         try:
-            given = settings.in_service(self._state)
-            serving = await asyncio.to_thread(loading.serving, self._config, given)
+            published = loading.in_service(self._state)
+            given = settings.in_service(published)
+            partners = await asyncio.to_thread(loading.partners, published)
+            serving = await asyncio.to_thread(loading.serving, published)
         except (CannotLoad, OSError, ValueError) as problem:
             self._channel.send(Reloaded(problem=str(problem)))
             return
         self._settings = given
         self._engine.policy = policy(given)
+        self._visiting.partners = partners
         self._adopt(serving)
         serving.schedule.stop(self._stops or ())
         self._engine.serving = serving
@@ -270,6 +271,7 @@ class Worker:
         self._channel.send(Reloaded(model=serving.scorer.version))
 
     def _adopt(self, serving: Serving) -> None:
+        self._books.hold_seconds = loading.longest_hold_seconds(serving.exchanges)
         self._books.adopt(serving.catalogue)
         self._pacing.adopt(serving.catalogue, serving.traffic)
 
@@ -346,14 +348,14 @@ class Worker:
                 self._log.append(RequestsEvent(time.time(), name, *more))
 
 
-def main(index: int, config: Path, state: Path, store_url: str, control: int) -> None:
+def main(index: int, state: Path, store_url: str, control: int) -> None:
     """The worker process; `control` is the file descriptor of its end of the pair."""
 
     async def run() -> None:
         channel: Channel[FromSupervisor] = await Channel.open(
             socket.socket(fileno=control), FromSupervisor
         )
-        worker = Worker(index, config, state, store_url, channel)
+        worker = Worker(index, state, store_url, channel)
         await worker.run()
 
     logging.basicConfig(level=logging.WARNING, format=f"worker {index}: %(message)s")

@@ -32,10 +32,10 @@ class WorkerDied(RuntimeError):
 class Process:
     """One worker process as seen from outside."""
 
-    def __init__(self, index: int, config: Path, store_url: str, state: Path) -> None:
+    def __init__(self, index: int, store_url: str, state: Path) -> None:
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "bidder", "worker", str(index)]
-        command += ["--config", str(config), "--state", str(state), "--store", store_url]
+        command += ["--state", str(state), "--store", store_url]
         command += ["--control", str(theirs.fileno())]
         with theirs:
             # A session of its own: Ctrl-C in the terminal reaches the supervisor alone.
@@ -48,23 +48,35 @@ class Process:
         self.reloaded: asyncio.Future[Reloaded] | None = None
         self.cells: Snapshot = NOTHING
         self._end = ours
-        self.channel: Channel[FromWorker] | None = None
+        self._channel: Channel[FromWorker] | None = None
+        self._unsaid: list[Reload | Drain] = []
+        """What it was told before there was a channel."""
 
     async def watch(self) -> None:
         """Take in what it says, until it is gone."""
-        self.channel = await Channel.open(self._end, FromWorker)
-        async for message in self.channel.messages():
-            if isinstance(message, Ready):
-                self.ready.set()
-            elif isinstance(message, Cells):
-                self.cells = message.snapshot
-            elif self.reloaded is not None and not self.reloaded.done():
-                self.reloaded.set_result(message)
-        self.channel.close()
-        await asyncio.to_thread(self.process.wait)
-        self.ended.set()
+        channel = self._channel = await Channel.open(self._end, FromWorker)
+        try:
+            for unsaid in self._unsaid:
+                channel.send(unsaid)
+            async for message in channel.messages():
+                self._take(message)
+        finally:
+            channel.close()  # if it is still there, it sees this, and drains
+            await asyncio.to_thread(self.process.wait)
+            self.ended.set()
+            self._answer(Reloaded())  # whoever comes in its place loads what is new
+
+    def _take(self, message: FromWorker) -> None:
+        if isinstance(message, Ready):
+            self.ready.set()
+        elif isinstance(message, Cells):
+            self.cells = message.snapshot
+        else:
+            self._answer(message)
+
+    def _answer(self, reloaded: Reloaded) -> None:
         if self.reloaded is not None and not self.reloaded.done():
-            self.reloaded.set_result(Reloaded())  # whoever comes in its place loads what is new
+            self.reloaded.set_result(reloaded)
 
     @property
     def serves(self) -> bool:
@@ -72,20 +84,19 @@ class Process:
         return self.ready.is_set() and not self.ended.is_set()
 
     def tell(self, message: Reload | Drain) -> None:
-        """Say something to it."""
-        if self.channel is not None:
-            self.channel.send(message)
+        """Say something to it. While it starts, it hears it as soon as it listens."""
+        if self._channel is None:
+            self._unsaid.append(message)
+        else:
+            self._channel.send(message)
 
 
 class Workers:
     """All workers of this host. `cells` are the supervisor's own metrics."""
 
-    def __init__(
-        self, count: int, config: Path, store_url: str, state: Path, cells: Metrics
-    ) -> None:
-        """`state`: the folder in which the settings in service stand."""
+    def __init__(self, count: int, store_url: str, state: Path, cells: Metrics) -> None:
+        """`state`: the folder in which stands what serves."""
         self._count = count
-        self._config = config
         self._store_url = store_url
         self._state = state
         self._metrics = cells
@@ -129,10 +140,13 @@ class Workers:
             waiting.cancel()
 
     async def reload(self) -> list[str]:
-        """Have each load what is laid ready. What was wrong, if anything."""
+        """Have each load what is laid ready. What was wrong, if anything.
+
+        One that only starts may have read what was there before, so it is told too.
+        """
         answers = []
         for worker in self._workers.values():
-            if worker.serves:
+            if not worker.ended.is_set():
                 worker.reloaded = asyncio.get_running_loop().create_future()
                 answers.append(worker.reloaded)
                 worker.tell(Reload())
@@ -178,7 +192,7 @@ class Workers:
         """Start worker `index`, and again whenever it dies. The first start must succeed."""
         pause, first = RESTART_SECONDS, True
         while True:
-            worker = Process(index, self._config, self._store_url, self._state)
+            worker = Process(index, self._store_url, self._state)
             self._workers[index] = worker
             await worker.watch()
             self._buried = merge([self._buried, lasting(worker.cells)], self._shown).snapshot()
@@ -191,3 +205,5 @@ class Workers:
             first = False
             self._metrics.inc(metrics.WORKER_RESTARTS)
             await asyncio.sleep(min(pause, LONGEST_RESTART_SECONDS))
+            if self._ending:
+                return

@@ -17,6 +17,8 @@ key                                 value                                       
 ``t:<mark>``                        tombstone of an erased identifier: when, seconds    rights
 ``o:<mark>``                        one-time code for ``/me``: a sealed person id      rights
 ``control:forgotten``               hash: mark of a person -> until when, of the log   rights
+``control:erasures``                how often somebody was erased                      rights
+``control:crm-keys``               hash: mark of a key of names -> when last given    crm
 ``inbox:<host>``                    list of visits that workers saw: `crm.batch.Change`    workers
 ``refusals:<host>``                 list of `crm.browsers.Refusal` that workers saw    workers
 ``control:stops``                   set of paths that `bidder stop` silenced           the commands
@@ -31,6 +33,8 @@ OWING = "control:owing"
 """Campaigns of which an impression was seen, and perhaps not yet billed."""
 FORGOTTEN = "control:forgotten"
 """See `bidder.events.forgotten`."""
+ERASURES = "control:erasures"
+CRM_KEYS = "control:crm-keys"
 MERGES = "control:merges"
 CATEGORIES = "control:categories"
 

@@ -40,9 +40,9 @@ def test_what_must_be_folded_is_left_to_the_script() -> None:
 
 
 def test_the_columns_are_those_of_a_record() -> None:
-    record = Record(1, Kind.CLICK, 2, 3, 4, 5, b"\6" + bytes(7), Channel.PUSH, hold=7, page=8)
+    record = Record(1, Kind.CLICK, 2, 3, 4, 5, b"\6" + bytes(7), Channel.PUSH, 7, 8, measured=True)
     (row,) = np.frombuffer(record.pack(), RECORD_DTYPE)
-    same = ("time", "advertiser", "campaign", "line_item", "creative", "hold", "page")
+    same = ("time", "advertiser", "campaign", "line_item", "creative", "hold", "page", "measured")
     assert {name: row[name] for name in same} == {name: getattr(record, name) for name in same}
     assert row["what"] == Kind.CLICK | Channel.PUSH << 4
     assert row["key"].tobytes() == record.bid_key

@@ -243,7 +243,7 @@ def test_what_is_not_a_ledger_is_refused(raw: bytes) -> None:
 
 async def test_a_record_comes_back_as_it_went(links: Links) -> None:
     written = Record(
-        time=START, kind=Kind.CLICK, channel=Channel.STORE, hold=70_000, page=77,
+        time=START, kind=Kind.CLICK, channel=Channel.STORE, hold=70_000, page=77, measured=True,
         advertiser=2**32 - 1, campaign=2, line_item=3, creative=4, bid_key=b"\x04abcdef\xff",
     )  # fmt: skip
     assert await record(Scripts(links), "p", written, START, 500) == "new"

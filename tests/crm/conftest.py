@@ -12,6 +12,7 @@ from bidder.crm.pseudonyms import Pseudonyms
 from bidder.crm.segments import Segments, load
 from bidder.crm.writing import Retention, Writer
 from bidder.ids import hash32
+from bidder.privacy import Rules
 from bidder.store.links import Links
 from bidder.tombstones import Tombstones
 
@@ -20,7 +21,9 @@ DAY = 86400
 SHOP = "maison-lumen"
 YEAR = 396 * DAY
 KEEP = Keep(visits=YEAR, orders=YEAR, contacts=YEAR)
-RETENTION = Retention(profile=YEAR, identifier=YEAR, ledger=YEAR, match=30 * DAY, records=KEEP)
+RETENTION = Retention(
+    profile=YEAR, identifier=YEAR, ledger=YEAR, match=30 * DAY, objection=3 * YEAR, records=KEEP
+)
 CONFIG = Path(__file__).parents[2] / "config"
 
 
@@ -48,6 +51,7 @@ def writer_on(shipped: Segments) -> Callable[..., Writer]:
             {hash32(SHOP): SHOP},
             RETENTION,
             Tombstones([b"t" * 32]),
+            Rules(vendor_id=1234),
             Random(next(seeds)),
             **more,  # type: ignore[arg-type]
         )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bidder.crm.columns import amounts, coded, counts, times, yes
+from bidder.crm.columns import amounts, coded, counts, objections, times
 
 PARIS = ZoneInfo("Europe/Paris")
 
@@ -71,10 +71,32 @@ def test_amounts_of_both_sides_of_the_channel() -> None:
     assert found == [12.5, 12.5, 1234.5, 1234.5, 1234.5, 1234.5, 0, 0, *[None] * 5]
 
 
-def test_yes_counts_and_codes() -> None:
-    assert yes(pa.array(["Oui", "1", "no", None, "", " X "])).tolist() == [
-        True, True, False, False, False, True,
-    ]  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    ["Oui", "1", " X ", "1.0", "-1", "opt-out", "Opted out", "optout", "refusé", "TRUE",
+     "2026-05-01", "2026-05-01 09:30:00", "31/05/2026"],
+)  # fmt: skip
+def test_what_means_an_objection_is_one(text: str) -> None:
+    objects, unclear = objections(pa.array([text, None], pa.string()), "%d/%m/%Y")
+    assert (objects.tolist(), unclear.tolist()) == ([True, False], [False, False])
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", " ", "-", "0", "0.0", "No", "non", "false", "nan", "NULL", "opt-in", "n/a",
+             "0000-00-00"]
+)  # fmt: skip
+def test_what_means_no_objection_is_none(text: str | None) -> None:
+    objects, unclear = objections(pa.array([text], pa.string()))
+    assert (objects.tolist(), unclear.tolist()) == ([False], [False])
+
+
+@pytest.mark.parametrize("text", ["active", "7", "maybe", "31/05/2026"])
+def test_what_is_neither_an_objection_nor_none_is_said_to_be_neither(text: str) -> None:
+    objects, unclear = objections(pa.array([text], pa.string()))
+    assert (objects.tolist(), unclear.tolist()) == ([False], [True])
+
+
+def test_counts_and_codes() -> None:
     assert counts(pa.array(["3", "", "many", "900"])).tolist() == [3, 0, 0, 255]
     values, places = coded(pa.array(["a", None, "b", "a"]))
     assert [values[place] if place >= 0 else None for place in places] == ["a", None, "b", "a"]

@@ -31,10 +31,11 @@ from bidder.store.breaker import StoreUnavailable
 from bidder.store.links import Links
 from bidder.store.scan import scan
 from bidder.yamlfiles import InvalidFile
+from loadtest.world.consent import tc_string
 
 NOW, YEAR = 1_795_000_000, 396 * 86400
 KEEP = Keep(YEAR, YEAR, YEAR)
-RETENTION = Retention(profile=YEAR, identifier=YEAR, ledger=YEAR, match=YEAR, records=KEEP)
+RETENTION = Retention(YEAR, YEAR, YEAR, match=YEAR, objection=YEAR, records=KEEP)
 CONFIG = Path(__file__).parents[2] / "config"
 MAPPING = """
 advertiser: maison-lumen
@@ -55,8 +56,10 @@ files:
     events: {sent: email_sent, open: email_opened}
     columns: {ids: {crm: id}, time: at, event: what}
 """
-CONTACTS = """id,mail,tel,match,mm,since,no_profile,tc,tc_at
-C-ONE,Jo.Secret@Example.com,06 39 98 11 22,m-1,1,2026-01-02,,CPstring,2026-03-01
+PROOF = tc_string(updated=1_772_323_200, purposes={1, 2, 3, 4}, vendors={1234}, disclosed={1234})
+REFUSAL = tc_string(updated=1_772_323_200, purposes=(), vendors=(), disclosed={1234})
+CONTACTS = f"""id,mail,tel,match,mm,since,no_profile,tc,tc_at
+C-ONE,Jo.Secret@Example.com,06 39 98 11 22,m-1,1,2026-01-02,,{PROOF},2026-03-01
 C-TWO,ann@example.com,,m-2,4,2026-01-02,,,
 C-THREE,garbled-mail,,,,2026-01-02,oui,,
 ,garbled-mail,,,,2026-01-02,,,
@@ -152,7 +155,8 @@ async def test_good_rows_come_in_and_bad_ones_are_told_of(
     assert one is not None
     assert one.profile.orders == 2
     assert one.profile.spent_micros == 1_244_500_000
-    assert (one.profile.consent, one.profile.consent_source) == ("CPstring", "contacts.csv")
+    assert (one.profile.consent, one.profile.consent_time) == (PROOF, 1_772_323_200)
+    assert one.profile.consent_source == "visit maison-lumen: contacts.csv"
     assert len(Ledger(one.ledger, NOW).records()) == 1
     (raw,) = await links.bulk([("GET", keys.activity(one.id))])
     at = sorted(opened(raw)["time"].tolist())[:2]
@@ -161,6 +165,56 @@ async def test_good_rows_come_in_and_bad_ones_are_told_of(
     assert four is not None
     assert four.id != one.id, "two customers share an address"
     assert await find(links, "buyeruid.demo:m-2") is None, "that match was inferred"
+
+
+async def test_no_objection_in_a_file_is_lost(links: Links, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mapping.yaml").write_text(
+        "advertiser: maison-lumen\nfiles:\n"
+        '  - match: "*"\n    event: purchase\n'
+        "    columns: {ids: {buyeruid.demo: id}, time: at, value: total, opted_out: no_profile}\n"
+    )
+    sales, renamed = tmp_path / "sales.csv", tmp_path / "renamed.csv"
+    sales.write_text(
+        "id,at,total,no_profile\nm-1,2026-10-01,1,no\nm-2,2026-10-01,1,refusé\n"
+        "m-3,yesterday,1,1.0\nm-4,2026-10-01,ten,2026-05-01\nm-5,2026-10-01,1,active\n"
+        ",2026-10-01,1,yes\n"
+    )
+    renamed.write_text("id,at,total,no_profiling\nm-6,2026-10-01,1,yes\n")
+    result = await run([sales, renamed])
+    found = [await find(links, f"buyeruid.demo:m-{number}") for number in range(1, 7)]
+    said = [held.profile.opted_out if held is not None else None for held in found]
+    assert said == [False, True, True, True, None, None]
+    listed = (tmp_path / "rejected.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[1:3] for line in sorted(listed)] == [
+        ["4", "at"], ["5", "total"], ["6", "no_profile"], ["7", "id"],
+    ]  # fmt: skip
+    assert "no column 'no_profile' (opted_out in the mapping)" in result.problems[0]
+
+
+async def test_what_a_file_says_of_consent_is_judged(
+    links: Links, files: list[Path], run: Run
+) -> None:
+    old = "2026-03-01"
+    rows = {
+        "yes": ("oui", old), "undated": ("yes", ""), "no": ("non", ""), "odd": ("perhaps", old),
+        "refused": (REFUSAL, ""),
+    }  # fmt: skip
+    lines = [f"{name},,,,,2026-01-02,,{tc},{at}" for name, (tc, at) in rows.items()]
+    files[0].write_text("\n".join([CONTACTS.partition("\n")[0], *lines, ""]))
+    head = ORDERS.partition("\n")[0]
+    files[1].write_text(f"{head}\nno,,2026-10-01,10,W-1\nyes,,2026-10-01,10,W-2\n")
+    for _ in range(2):  # as people whom the store does not know, and as those it knows
+        await run(files[:2])
+        found = {}
+        for name in rows:
+            identifier = Pseudonyms([b"k" * 32]).of("crm", name, "maison-lumen")[0]
+            one = await find(links, ":".join(identifier))
+            assert one is not None
+            found[name] = one.profile
+            (did,) = await links.bulk([("EXISTS", keys.activity(one.id))])
+            assert did == (name == "yes")
+        assert {name for name, one in found.items() if one.withdrawn} == {"no", "refused"}
+        assert {name for name, one in found.items() if one.consents} == {"yes"}
 
 
 async def test_importing_again_changes_nothing(links: Links, files: list[Path], run: Run) -> None:

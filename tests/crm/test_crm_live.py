@@ -18,6 +18,7 @@ from bidder.events.log import EventLog
 from bidder.events.reading import read
 from bidder.events.schema import ConversionEvent
 from bidder.people.showing import find
+from bidder.person import Profile
 from bidder.server.selling import Seller
 from bidder.store.coalesce import Scripts
 from bidder.store.links import Links
@@ -48,6 +49,22 @@ def test_what_is_wrong_with_one_entry_costs_no_other(pseudonyms: Pseudonyms) -> 
     assert len(received.changes) == 2
     assert "C-2" not in str(received.rejected)
     assert not any(f"C-{number}" in repr(received.changes) for number in range(10))
+
+
+def test_of_an_entry_that_is_refused_the_objection_is_taken(pseudonyms: Pseudonyms) -> None:
+    body = call(
+        {"ids": {"crm": "C-1"}, "event": "dance", "opted_out": True},
+        {"ids": {"crm": "C-2"}, "evnt": "visit", "value": "many", "opted_out": True},
+        {"ids": {"email": "C-3"}, "opted_out": True},
+        {"ids": {"crm": "C-4"}, "event": "dance"},
+    )
+    received = receive(body, pseudonyms, NOW)
+    assert sorted(received.rejected) == [0, 1, 2, 3]
+    names = [pseudonyms.of("crm", plain, SHOP)[0] for plain in ("C-1", "C-2")]
+    assert [change.ids for change in received.changes] == [(name,) for name in names]
+    assert all(change.told == Profile(opted_out=True) for change in received.changes)
+    assert all("is taken" in received.rejected[place] for place in (0, 1))
+    assert all("is taken" not in received.rejected[place] for place in (2, 3))
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"advertiser": 3, "events": []}'])
@@ -83,6 +100,7 @@ async def test_a_purchase_reported_days_later_is_credited_once(
         record = Record(
             NOW - 3 * DAY - at, kind, item.campaign.advertiser.id32, item.campaign.id32,
             item.id32, item.creatives[0].id32, ids.bid_key(bid_id), hold=90 - at,
+            measured=True,
         )  # fmt: skip
         await capping.record(Scripts(links), person.id, record, NOW, 30 * DAY, claimed=False)
     sale = {

@@ -22,7 +22,7 @@ from bidder.store.coalesce import Scripts
 from bidder.store.links import Links
 
 NOW, DAY = 1_795_000_000, 86400
-LIVES = Lives(100 * DAY, 100 * DAY)
+LIVES = Lives(100 * DAY, 100 * DAY, 1000 * DAY)
 PHONE, LAPTOP = ("buyeruid.demo", "phone"), ("buyeruid.demo", "laptop")
 CUSTOMER = ("crm", "c-1")
 
@@ -215,3 +215,17 @@ async def test_what_the_store_refuses_stays_in_the_journal(
     (raw,) = await links.bulk([("GET", keys.profile(keep))])
     assert "basket" in decode_profile(raw).segments
     assert Channel.DISPLAY == 0
+
+
+async def test_an_objection_that_a_merge_hands_on_is_found_by_the_names_of_both(
+    links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    writer = writer_on(links)
+    keep, gone = await two_people(links, writer)
+    await writer.write([Change((PHONE,), told=Profile(opted_out=True))], NOW)
+    await merge(links, Scripts(links), keep, gone, NOW, LIVES)
+    names = [keys.identifier(*each) for each in (CUSTOMER, LAPTOP, PHONE)]
+    lasting = [keys.profile(keep), keys.identifiers(keep), *names]
+    lives = await links.bulk([("TTL", key) for key in lasting])
+    assert min(lives) > 999 * DAY
+    assert await links.bulk([("EXISTS", keys.ledger(keep))]) == [0]

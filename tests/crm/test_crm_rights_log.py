@@ -186,7 +186,10 @@ def test_the_list_survives_torn_lines_and_is_taken_up_as_it_grows(log: Path) -> 
     first.add(["T" * 16])
     second.refresh()
     assert second.covers("T" * 16, TIME)
-    first.add([GONE], until=TIME)
+    assert first.add([GONE], until=TIME) == []
+    second.refresh()
+    assert second.covers(GONE, TIME), "what is forgotten for good stays so"
+    first.add([GONE], until=TIME, lower=True)
     second.refresh()
     assert second.covers(GONE, TIME - 1)
     assert not second.covers(GONE, TIME)

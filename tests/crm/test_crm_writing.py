@@ -1,7 +1,8 @@
 """One way into the store: found, joined, added to, judged, and written over nothing unseen."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -13,6 +14,8 @@ from bidder.crm.batch import Change
 from bidder.crm.live import contact
 from bidder.crm.writing import Writer
 from bidder.ids import hash32
+from bidder.people.erasure import buried
+from bidder.people.reading import decode_profile
 from bidder.people.showing import Held, find
 from bidder.person import Profile
 from bidder.store import keys
@@ -80,9 +83,7 @@ async def test_who_was_erased_is_not_brought_back(
     writer = writer_on(links)
     await writer.spare_tombstones()
     (mark,) = Tombstones([b"t" * 32]).of_identifier(*CUSTOMER)
-    await links.bulk(
-        [("SET", keys.tombstone(mark), "1"), ("HSET", keys.FORGOTTEN, "somebody", "1")]
-    )
+    await links.bulk([("SET", keys.tombstone(mark), "1"), ("INCR", keys.ERASURES)])
     for each in (writer, writer_on(links)):
         written = await each.write([Change((PHONE, CUSTOMER), did(Kind.VISIT))], NOW)
         assert (written.erased, written.people) == (1, 0)
@@ -174,6 +175,146 @@ async def test_a_new_customer_is_not_the_one_who_has_their_address(
     assert (one.profile.opted_out, two.profile.opted_out) == (False, True)
     assert one.profile.baskets
     assert (written.new, written.kept_apart) == (1, 1)
+
+
+async def test_an_objection_outlives_no_name_and_no_name_outlives_it(
+    links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    writer = writer_on(links)
+    await writer.write([Change((CUSTOMER, PHONE), did(Kind.VISIT, 390 * DAY))], NOW)
+    pid = (await held(links, CUSTOMER)).id
+    lasting = [*map(keys.profile, [pid]), keys.identifiers(pid), keys.identifier(*CUSTOMER)]
+    lasting.append(keys.identifier(*PHONE))
+    for renew in (True, False):
+        if renew:
+            await writer.write([Change((CUSTOMER,), told=Profile(opted_out=True))], NOW)
+        else:
+            await links.bulk([("EXPIRE", key, 60) for key in lasting[:3]])
+            await links.bulk([("DEL", lasting[3])])
+            await writer.refresh([pid], NOW)
+        lives = await links.bulk([("TTL", key) for key in lasting])
+        assert min(lives) > 1000 * DAY, "objections last three years"
+    assert (await held(links, PHONE)).profile.opted_out
+
+
+async def test_whoever_objects_is_told_of_before_it_is_written_and_has_no_ledger(
+    links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    told: list[tuple[str, bool, bool]] = []
+
+    async def on_silence(people: Sequence[tuple[str, Profile]]) -> None:
+        for pid, profile in people:
+            (raw,) = await links.bulk([("GET", keys.profile(pid))])
+            told.append((pid, profile.opted_out, decode_profile(raw).opted_out))
+
+    writer = writer_on(links, on_silence=on_silence)
+    sent = did(Kind.EMAIL_SENT, 100)
+    await writer.write([Change((CUSTOMER,), sent, contact(sent, NOW))], NOW)
+    found = await held(links, CUSTOMER)
+    assert found.ledger
+    objection = Change((CUSTOMER,), told=Profile(opted_out=True))
+    for _ in range(2):
+        await writer.write([objection, Change((PHONE,), told=objection.told)], NOW)
+    assert told == [(found.id, True, False)], "once, and not of who is new"
+    assert not (await held(links, CUSTOMER)).ledger
+
+
+async def test_whoever_is_joined_with_an_objector_is_told_of(
+    links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    told: list[str] = []
+
+    async def on_silence(people: Sequence[tuple[str, Profile]]) -> None:
+        told.extend(pid for pid, profile in people if profile.opted_out)
+
+    writer, sent = writer_on(links, on_silence=on_silence), did(Kind.EMAIL_SENT, 100)
+    await writer.write([Change((CUSTOMER,), sent, contact(sent, NOW))], NOW)
+    await writer.write([Change((PHONE,), told=Profile(opted_out=True))], NOW)
+    customer = (await held(links, CUSTOMER)).id
+    await writer.write([Change((CUSTOMER, PHONE))], NOW)
+    found = await held(links, PHONE)
+    assert told == [customer] == [found.id]
+    assert found.profile.opted_out
+    assert not found.ledger
+    lives = await links.bulk([("TTL", keys.identifier(*each)) for each in (CUSTOMER, PHONE)])
+    assert min(lives) > 1000 * DAY
+
+
+async def erased(links: Links, *identifiers: tuple[str, str]) -> None:
+    """Somebody was erased who was known by these."""
+    stones = buried(Tombstones([b"t" * 32]), identifiers, NOW, 5000)
+    await links.bulk([*stones, ("INCR", keys.ERASURES)])
+
+
+async def test_an_identifier_shared_with_somebody_erased_costs_nobody_else_their_objection(
+    links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    writer, other, phone = writer_on(links), ("crm", "c-2"), ("phone", "shared")
+    await writer.write([Change((CUSTOMER,), did(Kind.VISIT, 9))], NOW)
+    await erased(links, ("crm", "c-0"), phone)
+    bought = Change((CUSTOMER, phone), did(Kind.PURCHASE))
+    assert (await writer.write([bought], NOW)).erased == 0
+    assert (await held(links, CUSTOMER)).profile.orders == 1
+    objection = Profile(opted_out=True)
+    changes = [Change((each, phone), told=objection) for each in (CUSTOMER, other)]
+    assert (await writer.write(changes, NOW)).erased == 0
+    for each in (CUSTOMER, other):
+        found = await held(links, each)
+        assert found.profile.opted_out
+        assert found.identifiers == (each,)
+
+
+async def test_what_is_of_somebody_erased_is_nobody_elses(
+    links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    writer, gone, phone = writer_on(links), ("crm", "c-0"), ("phone", "shared")
+    await writer.write([Change((PHONE,), did(Kind.VISIT, 9))], NOW)
+    await erased(links, gone, phone)
+    changes = [
+        Change((gone, PHONE), did(Kind.PURCHASE)),
+        Change((PHONE, phone), did(Kind.PURCHASE)),
+        Change((("crm", "c-2"), phone), did(Kind.PURCHASE)),
+        Change((phone,), did(Kind.PURCHASE), told=Profile(opted_out=True)),
+    ]
+    assert (await writer.write(changes, NOW)).erased == 4
+    assert (await held(links, PHONE)).profile.orders == 0
+    assert await find(links, "crm:c-2") is None
+
+
+async def test_who_was_erased_stays_so_when_the_key_of_names_is_changed(
+    links: Links, writer_on: Callable[..., Writer]
+) -> None:
+    old, new = ("crm", "under-old"), ("crm", "under-new")
+    mail, new_mail = ("email", "under-old"), ("email", "under-new")
+    await erased(links, old)
+    writer = writer_on(links)
+    rotating = Change((new, new_mail), did(Kind.VISIT), former=(old, mail))
+    assert (await writer.write([rotating], NOW)).erased == 1
+    assert (await writer.write([Change((new,), did(Kind.VISIT))], NOW)).erased == 1
+    assert (await writer.write([Change((new_mail,), did(Kind.VISIT))], NOW)).erased == 0
+    (mark,) = Tombstones([b"t" * 32]).of_identifier(*new)
+    (life,) = await links.bulk([("TTL", keys.tombstone(mark))])
+    assert 4900 <= life <= 5000, "it ends with the other"
+
+
+async def test_a_writer_that_is_late_leaves_no_name_of_who_was_erased(
+    links: Links, writer_on: Callable[..., Writer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = writer_on(links)
+    await writer.write([Change((CUSTOMER,), did(Kind.VISIT, 9))], NOW)
+    pid, read = (await held(links, CUSTOMER)).id, writer._states
+    gone = [*keys.everything(pid), keys.identifier(*CUSTOMER)]
+
+    async def early(people: Any) -> Any:
+        monkeypatch.undo()
+        found = await read(people)
+        await erased(links, CUSTOMER)
+        await links.bulk([("DEL", key) for key in gone])
+        return found
+
+    monkeypatch.setattr(writer, "_states", early)
+    assert (await writer.write([Change((CUSTOMER,), did(Kind.VISIT))], NOW)).erased == 1
+    assert await links.bulk([("EXISTS", key) for key in gone]) == [0] * len(gone)
 
 
 @pytest.mark.parametrize("first", ["theirs", "other"])

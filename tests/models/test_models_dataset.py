@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -49,7 +50,7 @@ def heard(
     return kind(
         time=time, bid_id=bid_id, exchange="demo", line_item="lumen/winter/basket", creative="k",
         bid_time=float(int(made)), bid_cpm_micros=2_000_000, currency="USD", account_currency="EUR",
-        rate=0.5, hold="w", ids=(1, 2, 3, 4), person=person, **more,
+        rate=0.5, hold="w", ids=(1, 2, 3, 4), person=person, **({"measure": True} | more),
     )  # fmt: skip
 
 
@@ -218,6 +219,30 @@ def test_a_purchase_counts_once_for_the_last_click(log: Path, dataset: Dataset) 
     counts = summary(dataset.update())
     table = rows_of(dataset)
     assert table.conversion.tolist() == [False, True, False]
+    assert (counts["orders"], counts["orders told again"]) == (1, 1)
+
+
+def test_no_purchase_is_credited_to_an_ad_that_may_not_be_measured(
+    log: Path, dataset: Dataset
+) -> None:
+    unmeasured = msgspec.structs.replace(clicked("new", 5, NOON + DAY), measure=False)
+    write(log, "w0", [
+        *shown("old"), clicked("old", 5), *shown("new", NOON + DAY), unmeasured,
+        sold("old", NOON + 2 * DAY),
+    ])  # fmt: skip
+    dataset.update()
+    assert rows_of(dataset).conversion.tolist() == [True, False]
+
+
+def test_a_purchase_told_of_with_and_without_the_person_counts_once(
+    log: Path, dataset: Dataset
+) -> None:
+    write(log, "w0", [
+        *shown("old"), clicked("old", 5), *shown("new", NOON + DAY), clicked("new", 5, NOON + DAY),
+        sold("old", NOON + 2 * DAY, person="", measure=False), sold("new", NOON + 2 * DAY + 9),
+    ])  # fmt: skip
+    counts = summary(dataset.update())
+    assert rows_of(dataset).conversion.tolist() == [False, True]
     assert (counts["orders"], counts["orders told again"]) == (1, 1)
 
 

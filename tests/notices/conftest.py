@@ -13,6 +13,7 @@ from bidder.notices.receive import Desk
 from bidder.notices.tokens import Sealed, Tokens
 from bidder.openrtb.prices import Keys, PriceFormat
 from bidder.orders import Orders
+from bidder.privacy import Rules
 
 NOW = 1_790_000_000
 KEYS = Keys(bytes(range(32)), bytes(range(1, 33)))
@@ -34,7 +35,8 @@ def tokens() -> Tokens:
 
 @pytest.fixture(scope="session")
 def desk(tokens: Tokens) -> Desk:
-    return Desk(tokens, {hash32(one.name): one for one in EXCHANGES}, NAMES, Orders(b"key"))
+    exchanges = {hash32(one.name): one for one in EXCHANGES}
+    return Desk(tokens, exchanges, NAMES, Orders(b"key"), Rules(vendor_id=77))
 
 
 @pytest.fixture

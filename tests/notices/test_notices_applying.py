@@ -9,6 +9,7 @@ import pytest
 
 from bidder import ids, metrics
 from bidder.capping import Kind, Ledger
+from bidder.capping.ledger import ADVERTISER, ANY_CHANNEL
 from bidder.events.schema import (
     AnyEvent,
     BillingEvent,
@@ -54,7 +55,7 @@ def notices(desk: Desk, sealed: Make, **changes: Any) -> list[AnyEvent]:
 
     exchange = {"t": token(Audience.EXCHANGE), "p": "2.0"}
     browser = {"t": token(Audience.BROWSER), "p": "2.0"}
-    sale = {"cid": token(Audience.CLICK), "value": "10"}
+    sale = {"cid": token(Audience.CLICK), "value": "10", "gdpr": "0"}
     return [
         receive("win", exchange, desk, NOW + 1.5),
         receive("impression", browser, desk, NOW + 2.5),
@@ -140,6 +141,18 @@ async def test_the_order_does_not_matter(
         await store.flushall()
         await one_by_one(applier, [*order, *order[::-1][:3]])
         assert await state.all() == (SPENT, SEEN), order
+
+
+@pytest.mark.parametrize("measure", [True, False])
+async def test_a_ledger_says_what_may_be_measured_and_caps_count_it_all(
+    applier: Applier, store: Client, desk: Desk, sealed: Make, measure: bool
+) -> None:
+    await applier.apply(notices(desk, sealed, measure=measure)[1:4], NOW + 10)
+    ledger = Ledger(await store.get(keys.ledger(sealed().person)), NOW + 10)
+    assert [record.measured for record in ledger.records()] == [measure] * 2
+    assert ledger.exposures(ADVERTISER, hash32("shop"), ANY_CHANNEL) == [NOW + 3]
+    clicks = ANY_CHANNEL << 4 | Kind.CLICK
+    assert ledger.times(ADVERTISER, hash32("shop"), clicks) == [NOW + 5]
 
 
 async def test_a_crash_anywhere_is_made_good(

@@ -162,6 +162,52 @@ def test_without_permission_there_is_no_click_id(desk: Desk, sealed: Make) -> No
     assert event.click_id == ""
 
 
+@pytest.mark.parametrize("kind", ["billing", "impression", "click"])
+@pytest.mark.parametrize("measure", [True, False])
+def test_who_may_not_be_measured_is_told_of_for_caps_alone(
+    desk: Desk, sealed: Make, kind: Kind, measure: bool
+) -> None:
+    event = receive(kind, query(kind, desk, sealed(measure=measure)), desk, NOW)
+    assert (event.person, event.measure) == (sealed().person, measure)
+
+
+@pytest.mark.parametrize(
+    ("consent", "measured"),
+    [
+        ({"gdpr": "0"}, True),
+        ({"gdpr": "0", "us_privacy": "1YNN"}, True),
+        ({"gdpr": "0", "us_privacy": "1YYN"}, False),
+        ({"gdpr": "0", "gpp": "DBABBg~BVoAABRY", "gpp_sid": "8"}, False),
+        (
+            {
+                "gdpr": "1",
+                "gdpr_consent": "CAAAAAAAAAAAAADABAFRDIEgAIIAAAAAAAqIAmgAAAAAAAAAAAAgAAAA",
+            },
+            True,
+        ),  # purposes 1, 7
+        (
+            {
+                "gdpr": "1",
+                "gdpr_consent": "CAAAAAAAAAAAAADABAFRDIEgAPAAAAAAAAqIAmgAAAAAAAAAAAAgAAAA",
+            },
+            False,
+        ),  # 1, 2, 3, 4
+        ({"gdpr": "1", "gdpr_consent": "nonsense"}, False),
+        ({"gdpr": "${GDPR}"}, False),
+        ({}, False),
+    ],
+)
+def test_a_sale_is_the_persons_only_where_the_landing_page_says_that_it_may_be(
+    desk: Desk, sealed: Make, consent: dict[str, str], measured: bool
+) -> None:
+    asked = query("conversion", desk, sealed(), value="80", **consent)
+    sale = receive("conversion", asked, desk, NOW)
+    assert isinstance(sale, ConversionEvent)
+    assert (sale.person, sale.measure) == (sealed().person if measured else "", measured)
+    assert (sale.bid_id, sale.value_micros) == (ids.to_text(sealed().bid_id), 80_000_000)
+    assert receive("conversion", asked, desk, NOW, gpc=True).person == ""
+
+
 def test_a_sale_may_have_no_value_and_no_order(desk: Desk, sealed: Make) -> None:
     sale = receive("conversion", query("conversion", desk, sealed()), desk, NOW)
     assert isinstance(sale, ConversionEvent)
@@ -221,9 +267,20 @@ def test_a_test_counts_nothing(desk: Desk, sealed: Make, kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", ["win", "loss", "billing", "impression"])
-def test_an_exchange_that_is_gone(desk: Desk, sealed: Make, kind: Kind) -> None:
-    found = rejected(kind, query(kind, desk, sealed(exchange=1)), desk)
-    assert found.outcome == "unknown_exchange"
+def test_an_exchange_that_is_gone_is_still_told_and_paid(
+    desk: Desk, sealed: Make, kind: Kind
+) -> None:
+    told = receive(kind, query(kind, desk, sealed(exchange=1), p="AbCd_sealed"), desk, NOW)
+    assert (told.__struct_config__.tag, told.exchange) == (kind, "#00000001")
+    if isinstance(told, BillingEvent):
+        assert (told.price_cpm_micros, told.inferred) == (told.bid_cpm_micros, True)
+
+
+@pytest.mark.parametrize("text", ["2.5", "2.50001", "2.505"])
+def test_a_price_that_was_rounded_up_is_our_bid(desk: Desk, sealed: Make, text: str) -> None:
+    told = receive("billing", query("billing", desk, sealed(), p=text), desk, NOW)
+    assert isinstance(told, BillingEvent)
+    assert told.price_cpm_micros == told.bid_cpm_micros == 2_500_000
 
 
 PRICES = {
@@ -234,7 +291,7 @@ PRICES = {
     quote("${AUCTION_PRICE}", safe=""): "price_unreplaced",
     quote(quote("${AUCTION_PRICE}", safe=""), safe=""): "price_unreplaced",
     "%%WINNING_PRICE%%": "price_unreplaced",
-    "2.500001": "price_above_bid",
+    "2.505001": "price_above_bid",
     "1e3": "price_above_bid",
     "-1": "price_negative",
     "nan": "price_malformed",
@@ -265,6 +322,6 @@ def test_a_price_encrypted_by_somebody_else(desk: Desk, sealed: Make) -> None:
     assert (
         rejected("billing", query("billing", desk, told, p=price), desk).outcome == "price_forged"
     )
-    dearer = encrypt(2_500_001, KEYS, bytes(16))
+    dearer = encrypt(2_600_000, KEYS, bytes(16))
     found = rejected("billing", query("billing", desk, told, p=dearer), desk)
     assert found.outcome == "price_above_bid"

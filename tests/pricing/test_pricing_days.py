@@ -70,3 +70,12 @@ def test_a_test_bid_holds_nothing(made) -> None:
     books.adopt(whole)
     hold = books.nothing(whole.line_items[0], at("2026-11-20T23:30:00+00:00"))
     assert (hold.day, hold.cost_micros) == ("2026-11-21", 0)
+
+
+async def test_a_lease_lasts_as_long_as_the_exchanges_now_need(desk_of, made) -> None:
+    desk = desk_of(made(total_micros=9 * COST))
+    await desk.sync()
+    before = desk.account.lasts_until(desk.account.lease, desk.now)
+    desk.books.hold_seconds = LASTS + 3600
+    desk.books.adopt(desk.whole)
+    assert desk.account.lasts_until(desk.account.lease, desk.now) == before + 3600

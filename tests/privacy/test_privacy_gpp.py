@@ -8,45 +8,49 @@ from bidder.privacy import gpp, us_privacy
 from bidder.privacy.bits import InvalidConsent
 
 # Widths of the fields of each core segment (IAB Tech Lab section specifications): V version,
-# n notice, S sale, H sharing, T targeted advertising, and plain numbers of bits for the rest.
+# n notice, S sale, H sharing, T targeted advertising, C consent for known children, and plain
+# numbers of bits for the rest.
 SECTIONS = {
-    7: (1, "V n n n n n n S H T 24 4 2 2 2 2"),
-    8: (1, "V n n n S H 18 4 2 2 2 2"),
-    9: (1, "V n n n S T 16 2 2 2 2"),
-    10: (1, "V n n n S T 14 2 2 2 2"),
-    11: (1, "V n n n n S T 16 2 2 2 2"),
-    12: (1, "V n n n S T 16 6 2 2 2"),
-    13: (1, "V n n n S T 16 6 2 2 2 2"),
-    14: (1, "V n n n S T 16 6 2 2 2 2"),
-    15: (1, "V n n n S T 22 6 2 2 2 2"),
-    16: (1, "V n n n S T 16 2 2 2 2 2"),
-    17: (1, "V n n n S T 18 10 2 2 2 2"),
-    18: (1, "V n n n n S T 16 2 2 2 2"),
-    19: (1, "V n n n S T 16 2 2 2 2 2"),
-    20: (1, "V n n n S T 16 6 2 2 2 2"),
-    21: (1, "V n n n S T 20 10 2 2 2 2"),
-    22: (1, "V n n n S T 16 2 2 2 2 2"),
-    23: (1, "V n n n S T 16 2 2 2 2 2"),
+    7: (1, "V n n n n n n S H T 24 C C 2 2 2 2"),
+    8: (1, "V n n n S H 18 C C 2 2 2 2"),
+    9: (1, "V n n n S T 16 C 2 2 2"),
+    10: (1, "V n n n S T 14 C 2 2 2"),
+    11: (1, "V n n n n S T 16 C 2 2 2"),
+    12: (1, "V n n n S T 16 C C C 2 2 2"),
+    13: (1, "V n n n S T 16 C C C 2 2 2 2"),
+    14: (1, "V n n n S T 16 C C C 2 2 2 2"),
+    15: (1, "V n n n S T 22 C C C 2 2 2 2"),
+    16: (1, "V n n n S T 16 C 2 2 2 2"),
+    17: (1, "V n n n S T 18 C C C C C 2 2 2 2"),
+    18: (1, "V n n n n S T 16 C 2 2 2"),
+    19: (1, "V n n n S T 16 C 2 2 2 2"),
+    20: (1, "V n n n S T 16 C C C 2 2 2 2"),
+    21: (1, "V n n n S T 20 C C C C C 2 2 2 2"),
+    22: (1, "V n n n S T 16 C 2 2 2 2"),
+    23: (1, "V n n n S T 16 C 2 2 2 2"),
 }
-NATIONAL_2 = (2, "V n n n n n n S H T 32 6 2 2 2 2")
+NATIONAL_2 = (2, "V n n n n n n S H T 32 C C C 2 2 2 2")
 
 
 def section(write, layout, answers=(), fill="0", gpc=None):
+    """`answers`: by the place of a field among all, or by its letter; 2 where none is given."""
     version, fields = layout
     bits = ""
-    for field in fields.split():
+    for place, field in enumerate(fields.split()):
         if field == "V":
             bits += write.number(version, 6)
-        elif field in "SHT":
-            bits += write.number(dict(answers).get(field, 2), 2)
+        elif field in "SHTC":
+            given = dict(answers)
+            bits += write.number(given.get(place, given.get(field, 2)), 2)
         else:
             bits += fill * (2 if field == "n" else int(field))
     core = write.text(bits)
     return core if gpc is None else core + "." + write.text("01" + str(gpc))
 
 
-def optional(layout):
-    return [letter for letter in "SHT" if letter in layout[1]]
+def asked(layout, letters):
+    """The places of these fields."""
+    return [place for place, field in enumerate(layout[1].split()) if field in letters]
 
 
 @pytest.mark.parametrize(
@@ -92,16 +96,29 @@ def test_hostile_ranges_are_not_expanded(write):
 
 @pytest.mark.parametrize(("number", "layout"), [*SECTIONS.items(), (7, NATIONAL_2)])
 @pytest.mark.parametrize("fill", ["0", "1"])
-def test_each_opt_out_of_each_section_counts(write, number, layout, fill):
-    def outcome(answers):
+@pytest.mark.parametrize("letters", ["SHT", "C"])
+def test_each_opt_out_and_each_child_without_consent_of_each_section_counts(
+    write, number, layout, fill, letters
+):
+    def outcome(answers, in_force=(number,)):
         text = write.gpp_string({number: section(write, layout, answers, fill)})
-        return gpp.opt_out(text, (number,))
+        return gpp.opt_out(text, in_force)
 
     assert outcome({}) == ""
-    for letter in optional(layout):
-        assert outcome({letter: 0}) == ""
-        assert outcome({letter: 1}) == "gpp"
-        assert outcome({letter: 3}) == "gpp"  # undefined: unreadable
+    assert asked(layout, letters)
+    for place in asked(layout, letters):
+        assert outcome({place: 0}) == ""
+        assert outcome({place: 1}) == outcome({place: 1}, ()) == "gpp"
+        assert outcome({place: 3}) == "gpp"  # undefined: unreadable
+        assert outcome({place: 3}, ()) == ""
+
+
+def test_no_undefined_answer_hides_an_opt_out(write):
+    places = asked(SECTIONS[8], "SHTC")
+    for place in places:
+        answers = dict.fromkeys(places, 3) | {place: 1}
+        text = write.gpp_string({8: section(write, SECTIONS[8], answers)})
+        assert gpp.opt_out(text, ()) == gpp.opt_out(text, (8,)) == "gpp"
 
 
 @pytest.mark.parametrize("number", SECTIONS)

@@ -55,6 +55,12 @@ def test_gpp(write, sale, gpc, sections, reason):
     assert permission(signals, RULES, NOW).reason == reason
 
 
+def test_a_known_child_without_consent_permits_nothing():
+    signals = Signals(country="US", gpp="DBABBg~BVoAABRY", gpp_sid=(8,))  # nobody opted out
+    assert permission(signals, RULES, NOW) == replace(NONE, reason="gpp")
+    assert permission(replace(signals, gpp_sid=()), RULES, NOW) == replace(NONE, reason="gpp")
+
+
 def test_a_long_gpp_string_is_judged_like_a_short_one(write):
     signals = Signals(country="US", gpp=write.national() + "." + "g" * 3000, gpp_sid=(7,))
     assert permission(signals, RULES, NOW) == ALL

@@ -156,7 +156,7 @@ def test_a_reload_applies_what_it_can_and_names_the_rest(bidder: Any, soon: Soon
         assert answer.status == 200
         assert answer.body.decode() == "reloaded\ndrain changed: applies at the next start\n"
         assert "drain changed: applies at the next start" in bidder.said.read_text()
-        serving = json.loads((bidder.state / "settings.json").read_text())
+        serving = json.loads((bidder.state / "serving/current/settings.json").read_text())
         assert (serving["answer_ms"], serving["drain"]) == (1, "1s")
     finally:
         path.write_text(before)

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from bidder.crm import activity
 from bidder.crm.rights import desk as rights_desk
 from bidder.metrics import Metrics
 from bidder.people.loading import load
@@ -83,9 +84,11 @@ async def test_every_act(client: Client, links: Links) -> None:
         return found
 
     assert (await ask("export"))["person"] == person
-    assert (await ask("rectify", profile={"orders": 1}))["reference"]
-    held = await ask("export")
-    assert held["profile"] == {"orders": 1, "opted_out": False}
+    records = activity.record(1_795_000_000, activity.Kind.VISIT, 1)
+    await links.bulk([("SET", keys.activity(person), records)])
+    (visit,) = (await ask("export"))["activity"]  # type: ignore[misc]
+    assert (await ask("rectify", forget=[visit["time"]]))["reference"]  # type: ignore[index]
+    assert (await ask("export"))["activity"] == []
     assert len(str((await ask("code"))["code"])) == 14
     assert (await ask("consent", string="nonsense", source="s.example"))["verdict"] == "invalid"
     await ask("object")

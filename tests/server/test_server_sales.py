@@ -22,6 +22,7 @@ from bidder.notices.applying import Applier
 from bidder.notices.receive import Desk, receive
 from bidder.notices.tokens import Audience, Sealed, Tokens
 from bidder.orders import Orders
+from bidder.privacy import Rules
 from bidder.server.selling import Seller, contacts
 from bidder.store import keys
 from bidder.store.coalesce import Scripts
@@ -58,15 +59,18 @@ class Shop:
             person=PERSON, measure=True,
         )  # fmt: skip
         query = {"cid": self._tokens.seal(sealed, Audience.CLICK), "order": order, "value": "80"}
-        desk = Desk(self._tokens, {}, self.catalogue.names, self.orders)
+        desk = Desk(self._tokens, {}, self.catalogue.names, self.orders, Rules(vendor_id=77))
         await self.log.commit(receive("conversion", query, desk, NOW + 60))
 
-    async def crm(self, item: LineItem, bid_id: bytes, order: str) -> None:
+    async def crm(
+        self, item: LineItem, bid_id: bytes, order: str, *, measured: bool = True
+    ) -> None:
         """The CRM's report, credited to a click on an ad of `item`."""
         advertiser = item.campaign.advertiser.id32
         click = Record(
             NOW - 10, Kind.CLICK, advertiser, item.campaign.id32, item.id32,
             item.creatives[0].id32, ids.bid_key(bid_id), hold=NOW - 10 - ids.bid_time(bid_id),
+            measured=measured,
         )  # fmt: skip
         header = bytes([1]) + bytes(15)
         purchase = activity.record(
@@ -129,6 +133,16 @@ async def test_of_two_campaigns_the_first_told_of_has_it_in_the_report(
     assert rows == {("maison-lumen/win-back",): 1, ("maison-lumen/basket-left",): 0}
 
 
+async def test_a_sale_is_not_attributed_to_an_ad_that_may_not_be_measured(shop: Shop) -> None:
+    item, bid_id = shop.item("basket-left/fresh"), ids.new_bid_id(NOW - 100, Random(1))
+    await shop.crm(item, bid_id, ORDER, measured=False)
+    await shop.crm(item, bid_id, "LUMEN-2026-000124")
+    (sale,) = await shop.told()
+    assert (sale.order, sale.measure) == (
+        shop.orders.text("LUMEN-2026-000124", item.campaign.advertiser.id32), True,
+    )  # fmt: skip
+
+
 async def test_sales_without_a_number_are_told_apart(shop: Shop) -> None:
     item, bid_id = shop.item("basket-left/fresh"), ids.new_bid_id(NOW - 100, Random(1))
     await shop.crm(item, bid_id, "")
@@ -151,7 +165,7 @@ def test_a_click_long_after_its_bid_still_names_it(shop: Shop) -> None:
     def record(kind: Kind, after: int) -> Record:
         return Record(
             ids.bid_time(bid_id) + after, kind, advertiser, item.campaign.id32, item.id32, 4,
-            ids.bid_key(bid_id), hold=min(after, MAX_HOLD_SECONDS),
+            ids.bid_key(bid_id), hold=min(after, MAX_HOLD_SECONDS), measured=True,
         )  # fmt: skip
 
     view, click = record(Kind.IMPRESSION, 2), record(Kind.CLICK, 4 * 86400)

@@ -67,7 +67,7 @@ class Journey:
             "https://maison-lumen.example/basket"
         )
         self.cid = parse_qs(target.query)["cid"][0]
-        sale = self.bidder.ask("GET", f"/track/conversion?cid={self.cid}&order=A-1&value=80")
+        sale = self.bidder.ask("GET", f"/track/conversion?cid={self.cid}&order=A-1&value=80&gdpr=0")
         assert sale.status == 200
 
     def applied(self) -> dict[str, float]:

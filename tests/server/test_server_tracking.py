@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 from typing import Any, cast
+from urllib.parse import urlencode
 
 import pytest
 
@@ -10,17 +11,20 @@ from bidder.answering import Answerer
 from bidder.engine import Engine
 from bidder.events.forgotten import Forgotten
 from bidder.events.log import EventLog, LogUnavailable
-from bidder.events.schema import Event
+from bidder.events.schema import ConversionEvent, Event
 from bidder.exchanges.profile import Exchange
 from bidder.ids import hash32
 from bidder.metrics import Metrics
 from bidder.notices.receive import Kind
 from bidder.notices.tokens import Audience, Sealed, Tokens
 from bidder.orders import Orders
-from bidder.server.edge import Answer
+from bidder.privacy import Rules
+from bidder.server.edge import Answer, Endpoint, Request
+from bidder.server.router import Router
 from bidder.server.tracking import NOTICES, Tracking
 
 NOW = 1_790_000_000
+PERSON = "AAAAAAAAAAAAAAAA"
 URL = "https://shop.example/red?a=1#top"
 CREATIVE = SimpleNamespace(
     native=None, secure=True, width=300, height=250, html="", image="https://cdn.shop.example/r.jpg"
@@ -47,8 +51,9 @@ class Desk:
             catalogue=SimpleNamespace(names={}),
             creatives={9: (None, CREATIVE)},
         )
+        policy = SimpleNamespace(privacy=Rules(vendor_id=77))
         self.tracking = Tracking(
-            cast(Engine, SimpleNamespace(serving=serving)),
+            cast(Engine, SimpleNamespace(serving=serving, policy=policy)),
             self.tokens,
             Answerer(self.tokens, "https://bid.example"),
             cast(EventLog, self),
@@ -74,14 +79,17 @@ class Desk:
             "bid_cpm_micros": 2_000_000,
             "currency": "EUR", "account_currency": "EUR", "rate": 1.0,
             "holder": "0-a", "day": 20_718, "hold_seconds": 600,
-            "person": "AAAAAAAAAAAAAAAA", "measure": True, "url": URL,
+            "person": PERSON, "measure": True, "url": URL,
         }  # fmt: skip
         return Sealed(**{**fields, **changes})
 
     async def call(self, kind: Kind, sealed: Sealed, **query: str) -> Answer:
         browser = kind in ("impression", "click")
         audience = Audience.BROWSER if browser else Audience.EXCHANGE
-        return await self.tracking.answer(kind, {"t": self.tokens.seal(sealed, audience), **query})
+        return await self.ask(kind, t=self.tokens.seal(sealed, audience), **query)
+
+    async def ask(self, kind: Kind, gpc: str = "", **query: str) -> Answer:
+        return await self.tracking.answer(kind, query, {"Sec-GPC": gpc} if gpc else {})
 
 
 @pytest.fixture
@@ -96,10 +104,34 @@ async def test_a_click_hands_its_id_on_and_a_sale_finds_it(desk: Desk) -> None:
     assert location.startswith("https://shop.example/red?a=1&cid=")
     assert location.endswith("#top")
     cid = location.partition("cid=")[2].removesuffix("#top")
-    sale = await desk.tracking.answer("conversion", {"cid": cid, "order": "7"})
+    sale = await desk.ask("conversion", cid=cid, order="7")
     assert (sale.status, sale.headers["Content-Type"]) == (200, "image/gif")
     assert len(desk.logged) == 2
     assert desk.logged[0].bid_id == desk.logged[1].bid_id  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("consent", "gpc", "person"),
+    [
+        ({"gdpr": "0"}, "", PERSON),
+        ({"gdpr": "0"}, "1", ""),
+        ({"gdpr": "1", "gdpr_consent": "nonsense"}, "", ""),
+        ({}, "", ""),
+    ],
+)
+async def test_a_sale_is_the_campaigns_and_the_persons_where_that_may_be_measured(
+    desk: Desk, consent: dict[str, str], gpc: str, person: str
+) -> None:
+    cid = desk.tokens.seal(desk.sealed(), Audience.CLICK)
+    query = urlencode({"cid": cid, "value": "80", **consent})
+    headers = {"Sec-GPC": gpc} if gpc else {}
+    router = Router(cast(Endpoint, None), desk.tracking, desk.cells)
+    asked = Request("GET", f"/track/conversion?{query}", headers, b"", "127.0.0.1", 0.0)
+    assert (await router.answer(asked)).status == 200
+    (sale,) = desk.logged
+    assert isinstance(sale, ConversionEvent)
+    assert (sale.person, sale.measure) == (person, bool(person))
+    assert (sale.value_micros, sale.ids) == (80_000_000, (1, 2, 3, 9))
 
 
 async def test_without_permission_the_landing_page_gets_no_id(desk: Desk) -> None:
@@ -125,20 +157,23 @@ async def test_nothing_in_a_click_but_its_token_says_where_it_leads(desk: Desk, 
 
 @pytest.mark.parametrize("kind", NOTICES.values())
 async def test_a_forged_notice_is_answered_and_leads_nowhere(desk: Desk, kind: Kind) -> None:
-    answer = await desk.tracking.answer(kind, {"t": "forged", "cid": "forged", "p": "1"})
+    answer = await desk.ask(kind, t="forged", cid="forged", p="1")
     assert answer.status == (400 if kind == "click" else 200)
     assert "Location" not in answer.headers
     assert desk.cells.get(metrics.NOTICES, kind, "forged") == 1
     assert not desk.logged
 
 
-@pytest.mark.parametrize("kind", ["win", "loss", "billing", "impression"])
+@pytest.mark.parametrize("kind", ["win", "loss", "billing", "impression", "conversion"])
 async def test_what_cannot_be_logged_is_asked_for_again(desk: Desk, kind: Kind) -> None:
     desk.full = True
-    answer = await desk.call(kind, desk.sealed(), p="1.5")
+    if kind == "conversion":
+        answer = await desk.ask(kind, cid=desk.tokens.seal(desk.sealed(), Audience.CLICK))
+    else:
+        answer = await desk.call(kind, desk.sealed(), p="1.5")
     assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
     assert desk.cells.get(metrics.NOTICES, kind, "not_logged") == 1
-    assert len(desk.kept) == (kind == "impression")  # browsers do not send it again
+    assert len(desk.kept) == (kind in ("impression", "conversion"))  # browsers do not send it again
 
 
 async def test_a_click_leads_on_while_the_disk_refuses(desk: Desk) -> None:
@@ -175,8 +210,5 @@ async def test_the_markup_comes_with_the_win_whatever_its_price(
     assert first.headers["Content-Type"].startswith("text/html")
     assert desk.cells.get(metrics.NOTICES, "win", outcome) == 2
     token = first.body.decode().partition("t=")[2]
-    assert (
-        (await desk.tracking.answer("click", {"t": token}))
-        .headers["Location"]
-        .startswith("https://shop.example/red")
-    )
+    clicked = await desk.ask("click", t=token)
+    assert clicked.headers["Location"].startswith("https://shop.example/red")

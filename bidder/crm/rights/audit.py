@@ -25,7 +25,7 @@ Action = Literal[
     "withdraw",
     "compact",
 ]
-By = Literal["command", "ops", "person", "consent", "browser"]
+By = Literal["command", "ops", "person", "company", "consent", "browser"]
 
 _encoder = msgspec.json.Encoder()
 

@@ -16,16 +16,17 @@ from msgspec import Struct
 
 from bidder.crm.pseudonyms import Pseudonyms
 from bidder.crm.rights.audit import Action, Audit, By
-from bidder.crm.rights.consent import Verdict, judge
-from bidder.crm.rights.held import Everything, gather, readable, resolve
-from bidder.crm.rights.rectifying import corrected, patch, without
+from bidder.crm.rights.consent import Verdict, heard, judge
+from bidder.crm.rights.held import Everything, formerly, gather, readable, resolve
+from bidder.crm.rights.rectifying import patch, without, without_events
 from bidder.crm.rights.spreading import said
 from bidder.crm.rights.wishes import Wish, wished
 from bidder.events.compacting import mentions
 from bidder.events.forgotten import Forgotten
 from bidder.people.erasure import buried
+from bidder.people.holding import hold
 from bidder.people.reading import decode_profile, encode_profile
-from bidder.person import Profile, bare
+from bidder.person import Profile
 from bidder.privacy import Rules
 from bidder.store import keys
 from bidder.store.breaker import StoreUnavailable
@@ -116,15 +117,16 @@ class Desk:
         """Correct what a `rectifying.patch` names. Raises `NotFound` or `BadPatch`."""
         given, held = patch(raw), await self.find(wanted)
         left = without(list(held.identifiers), given) if given.remove else []
-        if given.profile:
-            await self._change(held.person, lambda old: corrected(old, given, self._wall()))
+        if given.forget:
+            await self._swap(keys.activity(held.person), lambda old: without_events(old, given))
         if given.remove:
             gone = [each for each in held.identifiers if each not in left]
             await self._links.bulk(
                 [("SET", keys.identifiers(held.person), _pack(left), "KEEPTTL")]
                 + [("DEL", keys.identifier(*each)) for each in gone]
             )
-        return await self._note("rectify", by, counts={"fields": len(given.profile)})
+        counts = {"events": len(given.forget), "identifiers": len(given.remove)}
+        return await self._note("rectify", by, counts=counts)
 
     async def wish(self, wanted: str, wish: Wish, by: By) -> str:
         """Do what the person declares. Raises `NotFound`."""
@@ -138,9 +140,30 @@ class Desk:
             await self._drop_profile(held)
             action = "object"
         elif wish.what == "allow":
-            await self._forget_in_log(held.ids, float(now))  # what comes from now on counts again
+            # what comes from now on counts again
+            await self._forget_in_log(held.ids, float(now), lower=True)
+            await hold(self._links, [(held.person, held.identifiers)], self._lives.profile)
             action = "allow"
         return await self._note(action, by)
+
+    async def silenced(self, people: Sequence[tuple[str, Profile]]) -> None:
+        """Forget in the log those who objected to a company, or withdrew, or are joined with
+        somebody who did. The writer tells of them before it writes their profiles, which say which
+        it is; with those go records and ledger."""
+        merged = await self._links.bulk([("GET", keys.merged(person)) for person, _ in people])
+        ids = [[person, *formerly(raw)] for (person, _), raw in zip(people, merged, strict=True)]
+        now = self._wall()
+        acts: tuple[tuple[Action, bool, float | None], ...]
+        acts = ("object", True, None), ("withdraw", False, now)
+        for action, objects, until in acts:
+            some = [
+                every
+                for every, (_, profile) in zip(ids, people, strict=True)
+                if profile.opted_out is objects
+            ]
+            if some:
+                await self._forget_in_log([each for every in some for each in every], until)
+                await self._note(action, "company", counts={"people": len(some)})
 
     async def erase(self, wanted: str, by: By) -> Erased:
         """Delete all there is, and leave tombstones. Raises `NotFound`."""
@@ -150,14 +173,15 @@ class Desk:
         # asking again completes it. Names go last, since they are how one asks.
         await self._forget_in_log(held.ids, None)
         tombs = buried(self._tombstones, held.identifiers, now, self._lives.tombstone)
-        await self._links.bulk(tombs)
+        await self._links.bulk([*tombs, ("INCR", keys.ERASURES)])
         names = await self._own_names(held)
         bodies: list[Command] = [
             ("DEL", key) for person in held.ids for key in keys.everything(person)
         ]
         deleted = sum(await self._links.bulk([*bodies, *names]))
         await self._pause(GRACE_SECONDS)
-        deleted += sum(await self._links.bulk(bodies))
+        late = await self._own_names(held)
+        deleted += sum(await self._links.bulk([*bodies, *late]))
         counts = {"keys": deleted, "identifiers": len(held.identifiers)}
         reference = await self._note("erase", by, counts=counts)
         return Erased(deleted, len(held.identifiers), reference)
@@ -168,19 +192,17 @@ class Desk:
         Raises `NotFound`.
         """
         held = await self.find(wanted)
-        verdict, at = judge(held.profile, string, source, self._rules, self._wall())
+        now, told = int(self._wall()), Profile(consent=string, consent_source=source)
+        verdict, _ = judge(held.profile, string, source, self._rules, now)
         if verdict is Verdict.GRANTED:
-            proof = {"consent": string, "consent_time": at, "consent_source": source}
-            await self._change(
-                held.person,
-                lambda old: msgspec.structs.replace(old, withdrawn=0, **proof),
-            )
+            await self._change(held.person, lambda old: heard(old, told, self._rules, now))
+            if held.profile.withdrawn:
+                await hold(self._links, [(held.person, held.identifiers)], self._lives.profile)
             await self._note("consent", by, verdict.value)
         elif verdict is Verdict.NARROWED:
-            await self._forget_in_log(held.ids, float(at))
-            await self._change(
-                held.person, lambda old: bare(msgspec.structs.replace(old, withdrawn=at))
-            )
+            if not held.profile.opted_out:  # else the log forgets them for good already
+                await self._forget_in_log(held.ids, float(now))
+            await self._change(held.person, lambda old: heard(old, told, self._rules, now))
             await self._drop_profile(held, ledger=False)
             await self._note("withdraw", by, verdict.value)
         elif verdict is Verdict.WITHDRAWN:
@@ -215,31 +237,41 @@ class Desk:
         return [("DEL", key) for key, owner in zip(wanted, found, strict=True) if owner in ours]
 
     async def _drop_profile(self, held: Everything, *, ledger: bool = True) -> None:
-        """Delete what was recorded of an objector beside the profile, which is `bare` by now."""
+        """Delete what was recorded of an objector beside the profile, which is `bare` by now, and
+        keep that as long as tombstones."""
         gone = [keys.activity(held.person)] + ([keys.ledger(held.person)] if ledger else [])
         await self._links.bulk([("DEL", key) for key in gone])
+        await hold(self._links, [(held.person, held.identifiers)], self._lives.tombstone)
 
-    async def _forget_in_log(self, people: Sequence[str], until: float | None) -> None:
-        """Here at once; on other hosts when they next ask the store (`Gossip`)."""
+    async def _forget_in_log(
+        self, people: Sequence[str], until: float | None, *, lower: bool = False
+    ) -> None:
+        """Here at once; on other hosts when they next ask the store (`Gossip`). `lower`: even if
+        they were forgotten until later."""
         forgotten = Forgotten(self._events, self._tombstones)
-        await asyncio.to_thread(forgotten.add, people, until)
+        noted = await asyncio.to_thread(forgotten.add, people, until, lower=lower)
         value = said(until, self._wall())
         await self._links.bulk(
             [
                 ("HSET", keys.FORGOTTEN, self._tombstones.of_person(person)[0], value)
-                for person in people
+                for person in noted
             ]
         )
 
     async def _change(self, person: str, change: Callable[[Profile], Profile]) -> None:
-        """Write the changed profile, unless somebody wrote in between: then change that one."""
-        key = keys.profile(person)
+        """Write the changed profile."""
+        await self._swap(
+            keys.profile(person), lambda raw: encode_profile(change(decode_profile(raw)))
+        )
+
+    async def _swap(self, key: str, change: Callable[[bytes], bytes]) -> None:
+        """Write the changed value, unless somebody wrote in between: then change that one."""
         for _ in range(TRIES):
-            (raw,) = await self._links.bulk([("GET", key)])
-            new = encode_profile(change(decode_profile(raw)))
-            if await self._scripts.run("swap", [key], [raw or b"", new, self._lives.profile]):
+            (found,) = await self._links.bulk([("GET", key)])
+            raw = found or b""
+            if await self._scripts.run("swap", [key], [raw, change(raw), self._lives.profile]):
                 return
-        raise StoreUnavailable("the profile is written to all the time")
+        raise StoreUnavailable("it is written to all the time")
 
     async def _categories(self) -> dict[int, str]:
         """32-bit id -> name of the categories that the CRM spoke of."""

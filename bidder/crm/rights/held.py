@@ -27,8 +27,10 @@ from bidder.store.links import Links
 _people = msgspec.msgpack.Decoder(list[str])
 _MOST_FOLDED = 1_000_000
 _TIMES = ("first_seen", "last_visit", "last_order", "paused_until", "withdrawn", "consent_time")
-_TIMES_BY_NAME = ("segments", "interests", "wanted")
-_CONSENT = ("consent", "consent_time", "consent_source", "withdrawn")
+_TIMES_BY_NAME = ("segments", "interests", "wanted", "consents")
+_CONSENT = (
+    "consent", "consent_time", "consent_source", "consents", "withdrawn", "withdrawn_at",
+)  # fmt: skip
 ABOUT = {
     "why": "choosing, limiting and counting advertisements for the companies named here",
     "basis": "your consent, GDPR Art. 6(1)(a)",
@@ -110,7 +112,7 @@ async def gather(links: Links, person: str) -> Everything | None:
     profile, identifiers, ledger, done = values
     return Everything(
         person=person,
-        merged=tuple(_people.decode(merged)) if merged else (),
+        merged=formerly(merged),
         identifiers=tuple(decode_identifiers(identifiers)),
         profile=decode_profile(profile),
         raw_profile=profile or b"",
@@ -118,6 +120,11 @@ async def gather(links: Links, person: str) -> Everything | None:
         activity=done or b"",
         seconds_left=left,
     )
+
+
+def formerly(raw: bytes | None) -> tuple[str, ...]:
+    """Who was merged into a person, as the store has it."""
+    return tuple(_people.decode(raw)) if raw else ()
 
 
 def readable(

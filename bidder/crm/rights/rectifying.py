@@ -1,11 +1,12 @@
-"""How is what we hold corrected (GDPR Art. 16)? A few fields given anew, all others untouched.
+"""How is what we hold corrected (GDPR Art. 16)? What was reported and is wrong is taken out.
 
 .. code-block:: json
 
-   {"profile": {"last_order": "2026-05-01", "orders": 2}, "remove": [["crm", "C100001"]]}
+   {"forget": ["2026-05-01T09:30:00Z"], "remove": [["crm", "C100001"]]}
 
-Fields are those of a people file (`bidder.people.records`); null empties one. What a person said of
-their own wishes is not corrected by others: `opted_out`, `fewer_ads` and the consent are refused.
+`forget` names events by their times, as `activity` in the copy has them; `remove`, identifiers. The
+profile is worked out from the events, again each day: a field given anew would not last, so
+`profile` is refused. What a person said of their own wishes is not corrected by others.
 """
 
 from typing import Any
@@ -13,11 +14,18 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from bidder.crm import activity
+from bidder.crm.rights.held import when
 from bidder.people.identity import Identifier, normal
-from bidder.people.records import BadRecord, parse
 from bidder.person import Profile
 
-OWN_WORDS = frozenset({"opted_out", "fewer_ads", "consent", "consent_time", "consent_source"})
+WORKED_OUT = frozenset(
+    {
+        "segments", "first_seen", "last_visit", "last_order", "orders", "spent_micros", "stage",
+        "baskets", "interests",
+    }
+)  # fmt: skip
+"""Fields of a profile that follow from what was reported; all others are the person's words."""
 
 
 class BadPatch(ValueError):
@@ -28,6 +36,9 @@ class Patch(Struct, forbid_unknown_fields=True):
     """A correction."""
 
     profile: dict[str, Any] = {}
+    """Refused, each field for its reason."""
+    forget: list[str] = []
+    """Times of events that are wrong."""
     remove: list[tuple[str, str]] = []
     """Identifiers that are not this person's."""
 
@@ -38,27 +49,27 @@ def patch(raw: bytes) -> Patch:
         found = msgspec.json.decode(raw, type=Patch)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadPatch(str(error)) from None
-    if not found.profile and not found.remove:
-        raise BadPatch("nothing is to be corrected: give profile or remove")
-    if own := sorted(OWN_WORDS & found.profile.keys()):
+    if unknown := sorted(found.profile.keys() - set(Profile.__struct_fields__)):
+        raise BadPatch(f"no field {unknown[0]!r} in a profile")
+    if own := sorted(found.profile.keys() - WORKED_OUT):
         raise BadPatch(f"{', '.join(own)}: this is for the person to say")
+    if found.profile:
+        raise BadPatch(
+            f"{', '.join(sorted(found.profile))}: worked out from what was reported, again each "
+            "day; give `forget` the times of the events that are wrong, as the copy has them"
+        )
+    if not found.forget and not found.remove:
+        raise BadPatch("nothing is to be corrected: give forget or remove")
     return found
 
 
-def corrected(profile: Profile, given: Patch, now: float) -> Profile:
-    """The profile with the correction. Raises `BadPatch`."""
-    written = {name: value for name, value in given.profile.items() if value is not None}
-    line = msgspec.json.encode({"ids": [["rectify", "x"]], "profile": written})
-    try:
-        parsed = parse(line, now).profile
-    except BadRecord as error:
-        raise BadPatch(str(error)) from None
-    fields = {}
-    for name, value in given.profile.items():
-        if name not in Profile.__struct_fields__:
-            raise BadPatch(f"no field {name!r}; there are {', '.join(Profile.__struct_fields__)}")
-        fields[name] = getattr(parsed if value is not None else Profile(), name)
-    return msgspec.structs.replace(profile, **fields)
+def without_events(raw: bytes, given: Patch) -> bytes:
+    """The activity without the events of these times. Raises `BadPatch` if there is none at one."""
+    records = activity.opened(raw)
+    times = [when(at) for at in records["time"].tolist()]
+    if not set(given.forget) <= set(times):
+        raise BadPatch("forget: nothing was reported at that time; write it as the copy does")
+    return records[[at not in given.forget for at in times]].tobytes()
 
 
 def without(identifiers: list[Identifier], given: Patch) -> list[Identifier]:

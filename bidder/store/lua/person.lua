@@ -1,8 +1,9 @@
 -- One person's profile, records and identifiers, written together and only over what was read.
 --
--- KEYS  profile, records, identifiers, alias
+-- KEYS  profile, records, identifiers, alias, ledger
 -- ARGV  digest of what was read (SHA-1 of the three, each followed by |), when they expire (seconds
---       since the epoch), then the three new values; an empty one is deleted
+--       since the epoch), the three new values (an empty one is deleted), 1 if the person objects:
+--       then the ledger goes too
 -- -> 1: written; 0: somebody wrote in between; a list with the id this person was merged into
 
 local moved = redis.call('GET', KEYS[4])
@@ -18,4 +19,5 @@ for place = 1, 3 do
     redis.call('SET', KEYS[place], value, 'EXAT', ARGV[2])
   end
 end
+if ARGV[6] == '1' then redis.call('DEL', KEYS[5]) end
 return 1

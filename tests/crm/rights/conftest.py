@@ -47,17 +47,20 @@ async def desk(links: Links, state: Path) -> Desk:
 
 
 def _desk_on(
-    links: Links, state: Path, pause: Callable[[float], Awaitable[None]] = _at_once
+    links: Links,
+    state: Path,
+    pause: Callable[[float], Awaitable[None]] = _at_once,
+    wall: Callable[[], float] = lambda: NOW,
 ) -> Desk:
     return Desk(
         links,
         Scripts(links),
         TOMBSTONES,
         state,
-        Lives(tombstone=1000, profile=5000, code=60),
+        Lives(tombstone=100_000_000, profile=5000, code=60),
         RULES,
         Random(4),
-        lambda: NOW,
+        wall,
         pseudonyms=Pseudonyms([KEY]),
         pause=pause,
     )
@@ -67,7 +70,7 @@ async def _loaded(links: Links, **profile: object) -> str:
     """One person with three names and this profile; their id."""
     ids = [("buyeruid.demo", "jo-cookie"), ("ifa", "0f2c-ifa"), ("crm", "C42")]
     line = json.dumps({"ids": ids, "profile": profile}).encode()
-    await load(links, [line], NOW, Random(9), ttl_seconds=5000)
+    await load(links, [line], NOW, Random(9))
     (raw,) = await links.bulk([("GET", keys.identifier("crm", "C42"))])
     assert raw is not None
     return str(raw.decode())
@@ -175,7 +178,7 @@ def notice() -> Any:
 
 @pytest.fixture(scope="session")
 def desk_on() -> Any:
-    """Makes a desk; `pause` is how it waits."""
+    """Makes a desk; `pause` is how it waits, `wall` its clock."""
     return _desk_on
 
 

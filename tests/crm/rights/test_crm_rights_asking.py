@@ -8,9 +8,13 @@ import msgspec
 import pytest
 
 from bidder.capping import Kind, Record, record
+from bidder.crm import activity
 from bidder.crm.pseudonyms import Pseudonyms
 from bidder.crm.rights import BadPatch, Desk, NotFound, Wish
+from bidder.crm.rights.held import when
+from bidder.crm.rights.rectifying import WORKED_OUT
 from bidder.ids import hash32
+from bidder.person import Profile
 from bidder.store import keys
 from bidder.store.coalesce import Scripts
 from bidder.store.connect import Client
@@ -52,16 +56,19 @@ async def test_a_copy_holds_everything_readably(
 
 
 async def test_correcting(links: Links, desk: Desk, loaded: Any, profile_of: Any) -> None:
-    person = await loaded(links, orders=2, stage="active", segments={"a": "-1h"})
-    patch = {
-        "profile": {"orders": 1, "stage": None, "last_order": "-1d"},
-        "remove": [["crm", "C42"]],
-    }
+    person = await loaded(links, orders=2, segments={"a": "-1h"})
+    before = await profile_of(links, person)
+    reported = [
+        activity.record(int(NOW) - ago, activity.Kind.PURCHASE, 1, reference=ago)
+        for ago in (50, 40, 30)
+    ]
+    await links.bulk([("SET", keys.activity(person), b"".join(reported), "EX", 900)])
+    patch = {"forget": [when(NOW - 40)], "remove": [["crm", "C42"]]}
     await desk.rectify(person, json.dumps(patch).encode(), "ops")
-    profile = await profile_of(links, person)
-    assert (profile.orders, profile.stage) == (1, "")
-    assert profile.last_order == int(NOW) - 86400
-    assert "a" in profile.segments
+    left, ttl = await links.bulk([("GET", keys.activity(person)), ("TTL", keys.activity(person))])
+    assert left == reported[0] + reported[2], "and it is what every profile follows from"
+    assert 0 < ttl <= 900
+    assert await profile_of(links, person) == before
     with pytest.raises(NotFound):
         await desk.find("crm:C42")
     assert len((await desk.find(person)).identifiers) == 2
@@ -72,7 +79,11 @@ async def test_correcting(links: Links, desk: Desk, loaded: Any, profile_of: Any
     [
         b"{",
         b"{}",
-        b'{"profile": {"orders": -1}}',
+        b'{"profile": {"orders": 1}}',
+        b'{"profile": {"withdrawn": null}}',
+        b'{"profile": {"paused_until": null}}',
+        b'{"profile": {"unwanted": null}}',
+        b'{"forget": ["2026-05-01T00:00:00Z"]}',
         b'{"profile": {"no_such": 1}}',
         b'{"profile": {"no_such": null}}',
         b'{"profile": {"opted_out": false}}',
@@ -87,6 +98,23 @@ async def test_corrections_that_are_none(
     with pytest.raises(BadPatch):
         await desk.rectify(person, patch, "ops")
     assert (await profile_of(links, person)).orders == 2
+
+
+async def test_a_correction_that_would_not_last_says_what_to_correct_instead(
+    links: Links, desk: Desk, loaded: Any
+) -> None:
+    person = await loaded(links, orders=2)
+    with pytest.raises(BadPatch, match=r"last_order, orders: worked out.*`forget`"):
+        await desk.rectify(person, b'{"profile": {"orders": 1, "last_order": null}}', "ops")
+
+
+@pytest.mark.parametrize("field", sorted(set(Profile.__struct_fields__) - WORKED_OUT))
+async def test_no_correction_lifts_what_a_person_said(
+    links: Links, desk: Desk, loaded: Any, field: str
+) -> None:
+    person = await loaded(links)
+    with pytest.raises(BadPatch, match="for the person to say"):
+        await desk.rectify(person, json.dumps({"profile": {field: None}}).encode(), "ops")
 
 
 async def test_people_are_found_by_their_plain_names(links: Links, desk: Desk, loaded: Any) -> None:
@@ -116,7 +144,7 @@ async def test_the_audit_log_names_nobody(
 ) -> None:
     person = await loaded(links)
     await desk.export(person, {}, "person")
-    await desk.rectify(person, b'{"profile": {"orders": 7}}', "ops")
+    await desk.rectify(person, b'{"remove": [["ifa", "0f2c-ifa"]]}', "ops")
     await desk.new_code(person, "ops")
     await desk.wish(person, Wish("object"), "command")
     reference = (await desk.erase(person, "person")).reference

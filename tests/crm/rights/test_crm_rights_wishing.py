@@ -1,5 +1,6 @@
 """What people object to, wish for and consent to is kept, and no file lifts it."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -28,6 +29,8 @@ PROFILES = st.builds(
     opted_out=st.booleans(),
     paused_until=st.integers(0, 9),
     withdrawn=st.integers(0, 9),
+    withdrawn_at=st.frozensets(CODES),
+    consents=st.dictionaries(CODES, st.integers(1, 9)),
     consent=st.sampled_from(["", "C"]),
     consent_time=st.integers(0, 9),
     baskets=st.dictionaries(CODES, st.just(Basket(1, 2))),
@@ -50,6 +53,23 @@ async def test_objecting_keeps_no_more_than_the_objection(
     assert not await store.exists(keys.activity(person), keys.ledger(person))
     (ttl,) = await links.bulk([("TTL", keys.profile(person))])
     assert ttl > 0
+
+
+async def test_an_objection_lives_as_long_as_every_name_it_is_known_by(
+    links: Links, desk: Desk, loaded: Any
+) -> None:
+    person = await loaded(links)
+    names = [("buyeruid.demo", "jo-cookie"), ("ifa", "0f2c-ifa"), ("crm", "C42")]
+    found = [keys.identifier(*each) for each in names]
+    await links.bulk([("EXPIRE", found[0], 6), ("SET", found[1], "Z" * 16), ("DEL", found[2])])
+    await desk.wish(person, Wish("object"), "command")
+    lasting = [found[0], found[2], keys.profile(person), keys.identifiers(person)]
+    lives = await links.bulk([("TTL", key) for key in lasting])
+    assert min(lives) == max(lives) > 1e8 - 60, lives
+    owners = await links.bulk([("GET", name) for name in found])
+    assert [owner.decode() for owner in owners] == [person, "Z" * 16, person]
+    await desk.wish(person, Wish("allow"), "person")
+    assert (await links.bulk([("TTL", found[0])]))[0] <= 5000
 
 
 def test_interests_that_are_ticked_and_not() -> None:
@@ -86,8 +106,9 @@ def test_no_file_lifts_what_a_person_said(new: Profile, old: Profile) -> None:
     assert both.fewer_ads >= old.fewer_ads
     assert both.paused_until >= old.paused_until
     assert both.consent_time == max(new.consent_time, old.consent_time)
-    if old.withdrawn and both.consent_time <= old.withdrawn:
-        assert both.withdrawn >= old.withdrawn
+    assert both.withdrawn >= old.withdrawn
+    assert both.withdrawn_at >= old.withdrawn_at
+    assert both.consents.keys() >= old.consents.keys()
     if silent(both, 1e12):
         assert both == bare(both)
     else:
@@ -121,8 +142,10 @@ def tc(at: float, purposes: set[int], vendors: frozenset[int] = frozenset({1234}
 
 
 async def test_consent_is_kept_as_proof_and_obeyed_when_it_ends(
-    links: Links, store: Client, desk: Desk, loaded: Any, profile_of: Any
+    links: Links, store: Client, state: Path, desk_on: Any, loaded: Any, profile_of: Any
 ) -> None:
+    clock = [NOW]
+    desk = desk_on(links, state, wall=lambda: clock[0])
     person = await loaded(links, segments={"basket": "-1h"})
     early = tc(at=NOW - 1000, purposes={1, 2, 3, 4, 7})
     assert await desk.consent_seen(person, early, "shop.example", "ops") is Verdict.GRANTED
@@ -136,16 +159,17 @@ async def test_consent_is_kept_as_proof_and_obeyed_when_it_ends(
     assert (await profile_of(links, person)).segments
     assert await desk.consent_seen(person, narrow, "shop.example", "ops") is Verdict.NARROWED
     held = await profile_of(links, person)
-    assert held.withdrawn
+    assert held.withdrawn == NOW
     assert not held.segments
     assert not proven(held, RULES, NOW)
 
     assert await desk.consent_seen(person, early, "shop.example", "ops") is Verdict.STALE
-    late = tc(at=NOW - 100, purposes={1, 2, 3, 4, 7})
+    clock[0] += 200
+    late = tc(at=NOW + 100, purposes={1, 2, 3, 4, 7})
     assert await desk.consent_seen(person, late, "shop.example", "ops") is Verdict.GRANTED
     assert not (await profile_of(links, person)).withdrawn
 
-    none = tc(at=NOW - 50, purposes=set())
+    none = tc(at=NOW + 150, purposes=set())
     assert await desk.consent_seen(person, none, "shop.example", "ops") is Verdict.WITHDRAWN
     assert await store.exists(*keys.everything(person)) == 0
 

@@ -166,7 +166,7 @@ async def jo(links: Links) -> str:
             "baskets": {"maison-lumen": {"value_micros": 99_000_000, "updated": "-1h"}},
         },
     }
-    await load(links, [json.dumps(line).encode()], NOW, Random(9), ttl_seconds=5000)
+    await load(links, [json.dumps(line).encode()], NOW, Random(9))
     (raw,) = await links.bulk([("GET", keys.identifier("buyeruid.demo", "jo"))])
     assert raw is not None
     return str(raw.decode())
