@@ -15,6 +15,7 @@ from bidder.crm.blocks import Unreadable
 from bidder.crm.linking import Linked
 from bidder.crm.mapping import Columns, Mapping, Source_, format_of
 from bidder.crm.portions import Portion, portions
+from bidder.crm.rights.consent import precedence
 from bidder.crm.taking import Numbers, Piece, Tally
 from bidder.person import Profile
 from bidder.yamlfiles import nearest
@@ -118,7 +119,7 @@ class Gathered:
         if old is None:
             self.told[number] = more
             return
-        proof = more if more.consent_time >= old.consent_time and more.consent else old
+        proof = max(more, old, key=precedence)
         self.told[number] = Profile(
             opted_out=old.opted_out or more.opted_out,
             consent=proof.consent,

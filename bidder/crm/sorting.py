@@ -14,6 +14,7 @@ from bidder.crm.activity import DTYPE, MAX_RECORDS, RECORD_BYTES, united
 from bidder.crm.batch import Change
 from bidder.crm.contacts import contacts
 from bidder.crm.gathering import Gathered
+from bidder.crm.rights.consent import precedence
 from bidder.crm.taking import Numbers
 from bidder.people.identity import Identifier
 from bidder.person import Profile
@@ -154,7 +155,7 @@ class Sorted:
 
 def _one(several: list[Profile]) -> Profile:
     """What somebody told the company in several rows: the latest proof counts, any objection."""
-    latest = max(several, key=lambda each: each.consent_time)
+    latest = max(several, key=precedence)
     return replace(latest, opted_out=any(each.opted_out for each in several))
 
 

@@ -217,6 +217,20 @@ async def test_what_a_file_says_of_consent_is_judged(
         assert {name for name, one in found.items() if one.consents} == {"yes"}
 
 
+@pytest.mark.parametrize("words", [("oui", "non"), ("non", "oui")])
+async def test_of_a_yes_and_a_no_of_one_day_the_no_counts(
+    links: Links, files: list[Path], run: Run, words: tuple[str, str]
+) -> None:
+    day = "2026-03-01"
+    rows = [f"C-9,,,,,2026-01-02,,{word},{day}" for word in words]
+    files[0].write_text("\n".join([CONTACTS.partition("\n")[0], *rows, ""]))
+    await run(files[:1])
+    identifier = Pseudonyms([b"k" * 32]).of("crm", "C-9", "maison-lumen")[0]
+    found = await find(links, ":".join(identifier))
+    assert found is not None
+    assert found.profile.withdrawn
+
+
 async def test_importing_again_changes_nothing(links: Links, files: list[Path], run: Run) -> None:
     await run(files)
     before = await whole_store(links)

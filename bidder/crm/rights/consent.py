@@ -71,6 +71,12 @@ def own_pages(advertiser: str, how: str = "") -> str:
     return f"visit {advertiser}" + (f": {how}" if how else "")
 
 
+def precedence(told: Profile) -> tuple[bool, int, bool]:
+    """Of several things that a company tells of one person's consent, the one that counts is the
+    greatest by this: the latest, and at the same time (often a mere day) a no."""
+    return bool(told.consent), told.consent_time, told.consent.strip().lower() in NO
+
+
 def judge(
     profile: Profile, consent: str, source: str, rules: Rules, now: float, told: int = 0
 ) -> tuple[Verdict, int]:
